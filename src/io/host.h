@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the control thread hears from the host beside sockets: signals, and changes of a file; and
+// the host's limit on descriptors. Not part of the seam: a simulation has no host.
+#pragma once
+
+#include <filesystem>
+#include <initializer_list>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "base/fd.h"
+#include "base/result.h"
+#include "io/ring.h"
+
+namespace proxify::io {
+
+/// Signals as something to read. Made before any other thread is, so that every thread has them
+/// blocked. SIGPIPE is ignored: a send to a peer that is gone is an error number, not a death.
+class Signals {
+  public:
+    static Result<Signals> open(std::initializer_list<int> numbers);
+    Handle handle() const { return static_cast<Handle>(fd_.get()); }
+    /// The next signal that came, without waiting.
+    std::optional<int> next();
+
+  private:
+    explicit Signals(Fd fd) : fd_(std::move(fd)) {}
+    Fd fd_;
+};
+
+/// Notices that a file may have other content, however it was edited: in place, by rename, or by
+/// switching a symlink on the way to it. It watches directories, because an editor that renames
+/// leaves a watch on the file itself behind on the old one.
+class FileWatch {
+  public:
+    static Result<FileWatch> open(std::string path);
+    Handle handle() const { return static_cast<Handle>(fd_.get()); }
+    /// Reads what came in; whether any of it concerns the file. A file that is being written in
+    /// place concerns us when it is closed, not before.
+    bool changed();
+
+  private:
+    FileWatch(Fd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
+    void watch_path();
+
+    Fd fd_;
+    std::string path_;
+    struct Watched {
+        std::filesystem::path directory;
+        std::set<std::string> names;  ///< those in it that are on our way
+    };
+    std::map<int, Watched> watched_;  ///< by inotify's number for the directory
+};
+
+/// Raises the limit on descriptors as far as this user may, and gives it.
+size_t raise_fd_limit();
+/// How many descriptors the process has now.
+size_t count_open_fds();
+
+/// The number behind a handle, for kernel/, which puts a listener into a BPF map.
+inline int native(Handle handle) { return static_cast<int>(handle); }
+
+}  // namespace proxify::io

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "io/loop.h"
+
+#include <algorithm>
+
+#include "io/stream.h"
+
+namespace proxify::io {
+
+/// The frame around a spawned task: it starts at once and frees itself at its end.
+struct Loop::Detached {
+    struct promise_type {
+        Detached get_return_object() { return {}; }
+        std::suspend_never initial_suspend() noexcept { return {}; }
+        std::suspend_never final_suspend() noexcept { return {}; }
+        void return_void() {}
+        void unhandled_exception() noexcept { std::terminate(); }
+    };
+};
+
+Loop::~Loop() { expect(spawned_ == 0, "a loop outlives the tasks it spawned"); }
+
+Loop::Detached Loop::detach(Task<> task) {
+    ++spawned_;
+    co_await std::move(task);
+    --spawned_;
+}
+
+void Loop::spawn(Task<> task) { detach(std::move(task)); }
+
+void Loop::run() {
+    while (!stopping_ || spawned_ > 0) {
+        ring_.wait(timers_.next());
+        Completion* completion;
+        Event event;
+        while (ring_.next(completion, event)) completion->on_event(*completion, event);
+        feed_starved();
+        timers_.fire_due(now());
+        if (has_mail_.load(std::memory_order_acquire)) read_mail();
+    }
+}
+
+void Loop::post(Message message) {
+    bool first;
+    {
+        std::lock_guard lock(mail_lock_);
+        first = mail_.empty();
+        mail_.push_back(std::move(message));
+        has_mail_.store(true, std::memory_order_release);
+    }
+    if (first) ring_.wake();
+}
+
+void Loop::read_mail() {
+    std::vector<Message> mail;
+    {
+        std::lock_guard lock(mail_lock_);
+        mail.swap(mail_);
+        has_mail_.store(false, std::memory_order_relaxed);
+    }
+    for (auto& message : mail) message();
+}
+
+/// Events of this turn have been dealt with, so the buffers they lent are home again: whoever
+/// found none asks again, first come first served, no more of them than there are buffers.
+void Loop::feed_starved() {
+    if (starved_.empty()) return;
+    times_starved_ += starved_.size();
+    std::vector<Stream*> hungry;
+    hungry.swap(starved_);
+    for (Stream* stream : hungry) stream->receive_again();
+}
+
+void Loop::forget_starved(Stream& stream) { std::erase(starved_, &stream); }
+
+}  // namespace proxify::io

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// Ring: the seam between proxify and the kernel's sockets. Everything above it - streams, timers,
+// buffers, sessions - is the same whether Ring is io_uring (io/uring) or a make-believe network (io/sim);
+// the program is linked with one of them. So no one above touches a descriptor, a clock or a
+// random number of their own.
+//
+// An asynchronous operation is a Completion, owned by whoever asks, that stays where it is until
+// its last event. Reaping only collects: wait() gathers events, next() hands them out one by one,
+// so user code never runs inside the ring and stacks stay short.
+//
+// Operations that never block (open, shut down, ask for an address, send what fits) are
+// plain calls. A result below zero is a negated errno.
+//
+// One thread owns a ring; only wake() may be called from another.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "base/address.h"
+#include "base/clock.h"
+#include "base/result.h"
+
+namespace proxify::io {
+
+/// A socket, or another thing a ring can wait on. Only io/ knows what the number means.
+enum class Handle : int { none = -1 };
+
+/// What became of an operation. `more` says that the operation goes on and will tell again.
+struct Event {
+    int32_t result = 0;
+    bool more = false;
+    uint16_t buffer = 0;  ///< which shared buffer holds the bytes, when receive() gave some
+};
+
+/// An operation in flight. The owner keeps it in place until an event without `more` came.
+struct Completion {
+    using OnEvent = void (*)(Completion&, Event);
+    OnEvent on_event = nullptr;
+};
+
+struct ListenOptions {
+    bool share_port = false;  ///< SO_REUSEPORT: other listeners of ours stand beside this one
+    int backlog = 4096;
+};
+
+class Ring {
+  public:
+    struct Options {
+        unsigned entries = 1024;          ///< operations queued between two turns
+        unsigned completions = 16384;     ///< events that may wait to be reaped
+        unsigned buffers = 256;           ///< shared receive buffers; a power of two
+        unsigned buffer_size = 16 * 1024;
+    };
+
+    static Result<Ring> open(const Options& options);
+    Ring(Ring&&) noexcept;
+    Ring& operator=(Ring&&) noexcept;
+    ~Ring();
+
+    // The turn.
+
+    /// Hands queued operations to the kernel and waits until there is an event, a wake() or the
+    /// moment has come; `until` in the past only looks. Refreshes now().
+    void wait(Time until);
+    /// The next gathered event, or false when there are none left.
+    bool next(Completion*& completion, Event& event);
+    /// Ends the wait() in progress, or the next one. From any thread.
+    void wake();
+    Time now() const;
+    uint64_t random();
+
+    // Operations in flight.
+
+    /// Accepts until cancelled; each event's result is a Handle.
+    void accept(Handle listener, Completion& completion);
+    /// Receives into shared buffers, over and over or once. Result 0 is the end of the stream,
+    /// -ENOBUFS means that every buffer is in use: ask again once one is back.
+    void receive(Handle socket, bool once, Completion& completion);
+    void connect(Handle socket, const Address& to, Completion& completion);
+    /// One event when the socket may be written to, or read from.
+    void wait_writable(Handle socket, Completion& completion);
+    void wait_readable(Handle socket, Completion& completion);
+    /// Asks an operation to end. Its last event still comes, with -ECANCELED or its result.
+    void cancel(Completion& completion);
+
+    // Shared buffers.
+
+    std::byte* buffer(uint16_t id);
+    /// Gives a buffer back to the kernel.
+    void provide(uint16_t id);
+
+    // What never waits.
+
+    int open_stream(bool v4);  ///< a Handle, or -errno
+    Result<Handle> listen(const Address& at, const ListenOptions& options);
+    int accept_now(Handle listener);  ///< a Handle, or -EAGAIN and others
+    int bind(Handle socket, const Address& at);
+    /// Sends what fits now: bytes taken, -EAGAIN when nothing does, or another -errno.
+    int send_now(Handle socket, std::span<const std::byte> bytes);
+    void shutdown_write(Handle socket);
+    /// Bytes that the peer has not acknowledged yet.
+    int unacknowledged(Handle socket);
+    /// Makes close() send a reset and throw away what was not delivered.
+    void reset_on_close(Handle socket);
+    void close(Handle socket);
+    Address local_address(Handle socket);
+    Address peer_address(Handle socket);
+
+  private:
+    struct Impl;
+    explicit Ring(std::unique_ptr<Impl> impl);
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace proxify::io

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "io/stream.h"
+
+#include <cerrno>
+#include <cstring>
+
+namespace proxify::io {
+
+void Chunk::park() {
+    if (!ring_) return;
+    parked_ = std::make_unique_for_overwrite<std::byte[]>(size_);
+    std::memcpy(parked_.get(), begin_, size_);
+    begin_ = parked_.get();
+    std::exchange(ring_, nullptr)->provide(buffer_);
+}
+
+Stream::Stream(Loop& loop, Socket socket) : loop_(loop), socket_(std::move(socket)) {
+    receive_op_.stream = writable_op_.stream = this;
+    receive_op_.on_event = [](Completion& op, Event event) {
+        static_cast<ReceiveOp&>(op).stream->on_received(event);
+    };
+    writable_op_.on_event = [](Completion& op, Event) {
+        static_cast<WritableOp&>(op).stream->on_writable();
+    };
+}
+
+Stream::~Stream() {
+    expect(!receiving_ && !awaiting_writable_, "a stream goes when the kernel is done with it");
+}
+
+void Stream::keep_receiving() {
+    if (receiving_) return;
+    receiving_ = true;
+    bool once = careful_ > 0;
+    if (once) --careful_;
+    ring().receive(socket_.handle(), once, receive_op_);
+}
+
+void Stream::receive_again() {
+    starved_ = false;
+    ring().receive(socket_.handle(), careful_ > 0, receive_op_);
+}
+
+void Stream::on_received(Event event) {
+    if (event.result == -ENOBUFS && !cancelling_) {
+        // The receive is over. Asking again at once would fail at once: wait in line.
+        starved_ = true;
+        loop_.wait_for_buffer(*this);
+        return;
+    }
+    if (!event.more) receiving_ = cancelling_ = false;
+
+    Received received;
+    bool passing = false;  // nothing to tell: a cancelled receive, or one to be asked for again
+    if (event.result > 0) {
+        received.chunk = Chunk(ring(), event.buffer, static_cast<size_t>(event.result));
+    } else if (event.result == 0) {
+        ended_ = true;
+    } else if (event.result == -ECANCELED || event.result == -ENOBUFS || event.result == -EAGAIN ||
+               event.result == -EINTR) {
+        passing = true;
+    } else {
+        ended_ = true;
+        received.error = error_ = -event.result;
+    }
+
+    if (receiver_) {
+        if (stopped_)
+            received = {.chunk = {}, .error = ECANCELED};
+        else if (passing)
+            return keep_receiving();
+        receiver_->received = std::move(received);
+        return std::exchange(receiver_, nullptr)->awaiter.resume();  // this stream may be gone now
+    }
+    // Nobody waits: what we feed is held up, so this chunk must not keep a shared buffer.
+    if (!received.chunk.empty()) {
+        received.chunk.park();
+        waiting_chunks_.push_back(std::move(received.chunk));
+    }
+    tell_quiet();
+}
+
+bool Stream::read_what_waits(Received& received) {
+    if (stopped_) {
+        received.error = ECANCELED;
+        return true;
+    }
+    if (!waiting_chunks_.empty()) {
+        received.chunk = std::move(waiting_chunks_.front());
+        waiting_chunks_.erase(waiting_chunks_.begin());
+        return true;
+    }
+    received.error = error_;
+    return ended_;
+}
+
+void Stream::hold() {
+    careful_ = careful_receives;
+    abandon_receive();
+}
+
+void Stream::stop() {
+    if (std::exchange(stopped_, true)) return;
+    abandon_receive();
+    if (awaiting_writable_) ring().cancel(writable_op_);
+    // A receiver goes on when its receive has ended; without one in the kernel, now.
+    if (receiver_ && !receiving_) {
+        receiver_->received.error = ECANCELED;
+        std::exchange(receiver_, nullptr)->awaiter.resume();
+    }
+}
+
+void Stream::abandon_receive() {
+    if (starved_) {
+        loop_.forget_starved(*this);
+        starved_ = receiving_ = false;
+    }
+    if (receiving_ && !std::exchange(cancelling_, true)) ring().cancel(receive_op_);
+}
+
+void Stream::wait_writable(std::coroutine_handle<> awaiter) {
+    writer_ = awaiter;
+    awaiting_writable_ = true;
+    ring().wait_writable(socket_.handle(), writable_op_);
+}
+
+void Stream::on_writable() {
+    awaiting_writable_ = false;
+    if (writer_) {
+        std::exchange(writer_, {}).resume();
+        return;
+    }
+    tell_quiet();
+}
+
+void Stream::tell_quiet() {
+    if (quiet_ && !receiving_ && !awaiting_writable_) std::exchange(quiet_, {}).resume();
+}
+
+Connect::Connect(Loop& loop, const Socket& socket, const Address& to, Duration at_most)
+    : Timer([](Timer& timer) { static_cast<Connect&>(timer).give_up(ETIMEDOUT); }),
+      loop_(loop),
+      socket_(socket.handle()),
+      to_(to),
+      at_most_(at_most) {
+    on_event = [](Completion& op, Event event) {
+        auto& connect = static_cast<Connect&>(op);
+        connect.loop_.timers().disarm(connect);
+        connect.in_kernel_ = false;
+        connect.result_ = event.result;
+        connect.awaiter_.resume();
+    };
+}
+
+void Connect::await_suspend(std::coroutine_handle<> awaiter) {
+    awaiter_ = awaiter;
+    in_kernel_ = true;
+    loop_.timers().arm(*this, loop_.now() + at_most_);
+    loop_.ring().connect(socket_, to_, *this);
+}
+
+void Connect::cancel() { give_up(ECANCELED); }
+
+void Connect::give_up(int error) {
+    if (std::exchange(cancelled_, error) == 0 && in_kernel_) loop_.ring().cancel(*this);
+}
+
+}  // namespace proxify::io

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stream: a connected socket that tasks read from and write to.
+//
+// Reading: one receive is kept in the kernel, which fills shared buffers by itself. A chunk is
+// handed to whoever awaits it, sent on in the same breath, and its buffer is back before the next
+// event is looked at: a few buffers serve thousands of streams and stay in the cache.
+//
+// Writing: send_now() takes what fits. When nothing fits, the other side is slow: its
+// source is put on hold, which stops reading and moves what was read already into memory of
+// its own, so that a slow reader costs its own session a few chunks and the others nothing.
+#pragma once
+
+#include <cerrno>
+#include <coroutine>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "io/loop.h"
+#include "io/ring.h"
+
+namespace proxify::io {
+
+/// The owner of a connected (or connecting) socket. Closes it.
+class Socket {
+  public:
+    Socket() = default;
+    Socket(Ring& ring, Handle handle) : ring_(&ring), handle_(handle) {}
+    Socket(Socket&& other) noexcept
+        : ring_(other.ring_), handle_(std::exchange(other.handle_, Handle::none)) {}
+    Socket& operator=(Socket&& other) noexcept {
+        std::swap(ring_, other.ring_);
+        std::swap(handle_, other.handle_);
+        return *this;
+    }
+    ~Socket() {
+        if (handle_ != Handle::none) ring_->close(handle_);
+    }
+
+    explicit operator bool() const { return handle_ != Handle::none; }
+    Handle handle() const { return handle_; }
+    /// Gives ownership to the caller.
+    [[nodiscard]] Handle release() { return std::exchange(handle_, Handle::none); }
+    Address local_address() const { return ring_->local_address(handle_); }
+    Address peer_address() const { return ring_->peer_address(handle_); }
+    /// Its end will be a reset, and what was not delivered is thrown away.
+    void reset_on_close() { ring_->reset_on_close(handle_); }
+
+  private:
+    Ring* ring_ = nullptr;
+    Handle handle_ = Handle::none;
+};
+
+/// Received bytes, in a shared buffer that goes home with the chunk or, parked, in their own memory.
+class Chunk {
+  public:
+    Chunk() = default;
+    Chunk(Ring& ring, uint16_t buffer, size_t size)
+        : ring_(&ring), begin_(ring.buffer(buffer)), size_(static_cast<uint32_t>(size)), buffer_(buffer) {}
+    Chunk(Chunk&& other) noexcept { *this = std::move(other); }
+    Chunk& operator=(Chunk&& other) noexcept {
+        std::swap(ring_, other.ring_);
+        std::swap(parked_, other.parked_);
+        std::swap(begin_, other.begin_);
+        std::swap(size_, other.size_);
+        std::swap(buffer_, other.buffer_);
+        return *this;
+    }
+    ~Chunk() {
+        if (ring_) ring_->provide(buffer_);
+    }
+
+    std::span<const std::byte> bytes() const { return {begin_, size_}; }
+    bool empty() const { return size_ == 0; }
+    void consume(size_t count) {
+        begin_ += count;
+        size_ -= static_cast<uint32_t>(count);
+    }
+    /// Moves the bytes out of the shared buffer. Before any wait that is up to the peer.
+    void park();
+
+  private:
+    Ring* ring_ = nullptr;  ///< set while the bytes are in one of its buffers
+    std::unique_ptr<std::byte[]> parked_;
+    const std::byte* begin_ = nullptr;
+    uint32_t size_ = 0;
+    uint16_t buffer_ = 0;
+};
+
+/// What receive() gave: bytes; or no bytes, and then the end of the stream (error 0), a
+/// failure (an errno), or ECANCELED after stop().
+struct Received {
+    Chunk chunk;
+    int error = 0;
+};
+
+class Stream {
+  public:
+    Stream(Loop& loop, Socket socket);
+    Stream(const Stream&) = delete;
+    ~Stream();
+
+    // Each of these is awaited by at most one task at a time.
+
+    struct Receive {
+        Stream& stream;
+        Received received{};
+        std::coroutine_handle<> awaiter{};
+        bool await_ready() { return stream.read_what_waits(received); }
+        void await_suspend(std::coroutine_handle<> caller) {
+            awaiter = caller;
+            stream.receiver_ = this;
+            stream.keep_receiving();
+        }
+        Received await_resume() { return std::move(received); }
+    };
+    Receive receive() { return {*this}; }
+
+    /// Bytes taken, -EAGAIN when none fit, or -errno.
+    int send_now(std::span<const std::byte> bytes) {
+        return ring().send_now(socket_.handle(), bytes);
+    }
+
+    struct Writable {
+        Stream& stream;
+        bool await_ready() { return stream.stopped_; }
+        void await_suspend(std::coroutine_handle<> awaiter) { stream.wait_writable(awaiter); }
+        /// False after stop().
+        bool await_resume() { return !stream.stopped_; }
+    };
+    Writable writable() { return {*this}; }
+
+    /// Where its bytes go is full: stop reading until the next receive().
+    void hold();
+
+    /// Ends every wait on this stream, now and later, with ECANCELED.
+    void stop();
+    bool is_stopped() const { return stopped_; }
+
+    void shutdown_write() { ring().shutdown_write(socket_.handle()); }
+    int unacknowledged() { return ring().unacknowledged(socket_.handle()); }
+    void reset_on_close() { socket_.reset_on_close(); }
+
+    /// Waits until the kernel holds no operation of this stream; stop() first.
+    struct Quiet {
+        Stream& stream;
+        bool await_ready() { return !stream.receiving_ && !stream.awaiting_writable_; }
+        void await_suspend(std::coroutine_handle<> awaiter) { stream.quiet_ = awaiter; }
+        void await_resume() {}
+    };
+    Quiet quiet() { return {*this}; }
+
+    /// For Loop: a buffer may be free again.
+    void receive_again();
+
+  private:
+    struct ReceiveOp : Completion {
+        Stream* stream;
+    };
+    struct WritableOp : Completion {
+        Stream* stream;
+    };
+
+    Ring& ring() { return loop_.ring(); }
+    bool read_what_waits(Received& received);
+    void keep_receiving();
+    void abandon_receive();
+    void on_received(Event event);
+    void on_writable();
+    void wait_writable(std::coroutine_handle<> awaiter);
+    void tell_quiet();
+
+    /// After being held a stream receives one chunk at a time, so often, before it may run
+    /// freely again: a burst into a slow peer is what costs memory.
+    static constexpr uint8_t careful_receives = 64;
+
+    Loop& loop_;
+    Socket socket_;
+    ReceiveOp receive_op_;
+    WritableOp writable_op_;
+    Receive* receiver_ = nullptr;
+    std::coroutine_handle<> writer_;
+    std::coroutine_handle<> quiet_;
+    std::vector<Chunk> waiting_chunks_;  ///< parked: read, but nobody was waiting; newest last
+    int error_ = 0;                      ///< with ended_: why
+    bool ended_ = false;
+    bool receiving_ = false;  ///< the kernel holds a receive, or it waits for a buffer
+    bool starved_ = false;    ///< it waits for a buffer
+    bool cancelling_ = false;
+    bool awaiting_writable_ = false;
+    bool stopped_ = false;
+    uint8_t careful_ = 0;
+};
+
+/// A connect in flight, with its deadline: `int error = co_await connect;` gives 0 or an errno,
+/// ETIMEDOUT when `at_most` passed first, ECANCELED after cancel().
+class [[nodiscard]] Connect : private Completion, private Timer {
+  public:
+    Connect(Loop& loop, const Socket& socket, const Address& to, Duration at_most);
+    void cancel();
+
+    bool await_ready() { return cancelled_ != 0; }
+    void await_suspend(std::coroutine_handle<> awaiter);
+    int await_resume() { return cancelled_ && result_ < 0 ? cancelled_ : -result_; }
+
+  private:
+    void give_up(int error);
+
+    Loop& loop_;
+    Handle socket_;
+    Address to_;
+    Duration at_most_;
+    std::coroutine_handle<> awaiter_;
+    int result_ = -ECANCELED;
+    int cancelled_ = 0;
+    bool in_kernel_ = false;
+};
+
+}  // namespace proxify::io

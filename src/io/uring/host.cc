@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "io/host.h"
+
+#include <signal.h>
+#include <sys/inotify.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <filesystem>
+
+namespace proxify::io {
+
+namespace fs = std::filesystem;
+
+Result<Signals> Signals::open(std::initializer_list<int> numbers) {
+    sigset_t set;
+    sigemptyset(&set);
+    for (int number : numbers) sigaddset(&set, number);
+    if (pthread_sigmask(SIG_BLOCK, &set, nullptr) != 0 || ::signal(SIGPIPE, SIG_IGN) == SIG_ERR)
+        return fail(Error::from_errno(errno, "cannot block signals"));
+    Fd fd = Fd::adopt(signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));
+    if (!fd) return fail(Error::from_errno(errno, "cannot listen for signals", "raise `ulimit -n`"));
+    return Signals(std::move(fd));
+}
+
+std::optional<int> Signals::next() {
+    signalfd_siginfo info;
+    if (::read(fd_.get(), &info, sizeof info) != sizeof info) return std::nullopt;
+    return static_cast<int>(info.ssi_signo);
+}
+
+Result<FileWatch> FileWatch::open(std::string path) {
+    Fd fd = Fd::adopt(inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
+    if (!fd)
+        return fail(Error::from_errno(errno, "cannot watch for changes of " + path,
+                                      "see sysctl fs.inotify.max_user_instances"));
+    FileWatch watch(std::move(fd), std::move(path));
+    watch.watch_path();
+    return watch;
+}
+
+/// Watches the directory of the file and, for each symlink on the way, of what it points to.
+void FileWatch::watch_path() {
+    watched_.clear();
+    fs::path step = fs::absolute(path_).lexically_normal();
+    std::error_code ignored;
+    // Any part of the path may be a symlink (..data in a mounted ConfigMap is a directory), so
+    // each is looked at in turn; at most as many as the kernel would follow.
+    for (int links = 0; links < 40; ++links) {
+        fs::path so_far;
+        bool followed = false;
+        for (auto part = step.begin(); part != step.end() && !followed; ++part) {
+            fs::path parent = so_far;
+            so_far /= *part;
+            bool is_last = std::next(part) == step.end();
+            bool is_link = fs::is_symlink(so_far, ignored);
+            if (!is_link && !is_last) continue;
+            int watch = inotify_add_watch(fd_.get(), parent.c_str(),
+                                          IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_ONLYDIR);
+            if (watch >= 0) {
+                watched_[watch].directory = parent;
+                watched_[watch].names.insert(part->string());
+            }
+            if (!is_link) continue;
+            fs::path next = fs::read_symlink(so_far, ignored);
+            if (next.is_relative()) next = parent / next;
+            for (auto rest = std::next(part); rest != step.end(); ++rest) next /= *rest;
+            step = next.lexically_normal();
+            followed = true;
+        }
+        if (!followed) return;
+    }
+}
+
+bool FileWatch::changed() {
+    bool concerned = false;
+    alignas(inotify_event) char buffer[4096];
+    for (;;) {
+        ssize_t size = ::read(fd_.get(), buffer, sizeof buffer);
+        if (size <= 0) break;
+        for (char* at = buffer; at < buffer + size;) {
+            auto* event = reinterpret_cast<inotify_event*>(at);
+            at += sizeof *event + event->len;
+            if (event->mask & IN_Q_OVERFLOW) concerned = true;
+            auto watched = watched_.find(event->wd);
+            if (watched == watched_.end() || event->len == 0 ||
+                !watched->second.names.contains(event->name))
+                continue;
+            // A file that was only just created is still empty; a link, of either kind, is whole.
+            if (event->mask & IN_CREATE) {
+                struct stat info {};
+                if (::lstat((watched->second.directory / event->name).c_str(), &info) != 0) continue;
+                if (!S_ISLNK(info.st_mode) && info.st_nlink < 2) continue;
+            }
+            concerned = true;
+        }
+    }
+    if (concerned) watch_path();
+    return concerned;
+}
+
+size_t raise_fd_limit() {
+    rlimit limit{};
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 1024;
+    if (limit.rlim_cur < limit.rlim_max) {
+        rlimit raised{limit.rlim_max, limit.rlim_max};
+        if (setrlimit(RLIMIT_NOFILE, &raised) == 0) limit = raised;
+    }
+    return limit.rlim_cur;
+}
+
+size_t count_open_fds() {
+    size_t count = 0;
+    std::error_code error;
+    for (auto it = fs::directory_iterator("/proc/self/fd", error); !error && it != fs::end(it); it.increment(error))
+        ++count;
+    return count > 0 ? count - 1 : 16;  // less the directory itself
+}
+
+}  // namespace proxify::io

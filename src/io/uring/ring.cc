@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: Apache-2.0
+// Ring over io_uring. The only file that includes liburing.
+#include <liburing.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <linux/sockios.h>
+
+#include <deque>
+
+#include "base/expect.h"
+#include "base/fd.h"
+#include "base/format.h"
+#include "io/ring.h"
+
+namespace proxify::io {
+
+namespace {
+
+constexpr int buffer_group = 0;
+
+int fd_of(Handle handle) { return static_cast<int>(handle); }
+
+template <class T>
+int set_option(int fd, int level, int name, T value) {
+    return setsockopt(fd, level, name, &value, sizeof value);
+}
+
+}  // namespace
+
+struct Ring::Impl {
+    io_uring ring{};
+    bool initialised = false;
+    bool enabled = false;
+    Options options;
+    Fd wake_fd;
+    Completion wake_op;
+    std::byte* buffers = nullptr;
+    size_t buffers_size = 0;
+    size_t buffer_stride = 0;
+    io_uring_buf_ring* buffer_ring = nullptr;
+    Time now = std::chrono::steady_clock::now();
+    uint64_t random_state = 0;
+    unsigned to_reap = 0;
+    // Addresses that queued connects point to, until they are submitted.
+    std::deque<sockaddr_storage> addresses;
+
+    ~Impl() {
+        if (initialised) io_uring_queue_exit(&ring);
+        if (buffers) munmap(buffers, buffers_size);
+    }
+
+    /// A queue entry; submits first when the queue is full, so it never fails.
+    io_uring_sqe* entry(void* owner) {
+        io_uring_sqe* sqe = io_uring_get_sqe(&ring);
+        while (!sqe) {
+            enable();
+            submit();
+            sqe = io_uring_get_sqe(&ring);
+        }
+        io_uring_sqe_set_data(sqe, owner);
+        return sqe;
+    }
+
+    void submit() {
+        int result = io_uring_submit(&ring);
+        expect(result >= 0 || result == -EINTR || result == -EBUSY || result == -EAGAIN,
+               "io_uring takes what is submitted");
+    }
+
+    /// The thread that turns the ring first is the only one that ever may (SINGLE_ISSUER).
+    void enable() {
+        if (enabled) return;
+        enabled = true;
+        // liburing 2.3 declares io_uring_enable_rings() and does not export it.
+        expect(::syscall(__NR_io_uring_register, ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0) == 0,
+               "a ring can be enabled once it was set up");
+        io_uring_register_ring_fd(&ring);  // saves a file lookup for each turn; optional
+        arm_wake();
+    }
+
+    void arm_wake() {
+        io_uring_prep_poll_multishot(entry(&wake_op), wake_fd.get(), POLLIN);
+    }
+};
+
+Ring::Ring(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Ring::Ring(Ring&&) noexcept = default;
+Ring& Ring::operator=(Ring&&) noexcept = default;
+Ring::~Ring() = default;
+
+Result<Ring> Ring::open(const Options& options) {
+    auto impl = std::make_unique<Impl>();
+    impl->options = options;
+
+    io_uring_params params{};
+    params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+                   IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+    params.cq_entries = options.completions;
+    if (int error = io_uring_queue_init_params(options.entries, &impl->ring, &params); error < 0) {
+        const char* hint = "proxify needs Linux 6.1 or newer";
+        if (error == -EPERM || error == -EACCES || error == -ENOSYS)
+            hint = "io_uring is switched off here: see sysctl kernel.io_uring_disabled, and the "
+                   "seccomp profile of the container (Docker's default one blocks it)";
+        if (error == -EMFILE || error == -ENFILE)
+            hint = "too few file descriptors: raise `ulimit -n`";
+        if (error == -ENOMEM) hint = "too little memory may be locked: raise `ulimit -l`";
+        return fail(Error::from_errno(-error, "cannot set up io_uring", hint));
+    }
+    impl->initialised = true;
+
+    // Buffers lie a page and three cache lines further than their size, so that the first
+    // lines of all of them, where short messages are, do not share one cache set.
+    impl->buffer_stride = options.buffer_size + 192;
+    size_t ring_size = (options.buffers * sizeof(io_uring_buf) + 4095) & ~size_t{4095};
+    impl->buffers_size = ring_size + options.buffers * impl->buffer_stride;
+    void* memory = mmap(nullptr, impl->buffers_size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return fail(Error::from_errno(errno, "cannot get memory for receive buffers"));
+    impl->buffers = static_cast<std::byte*>(memory);
+    impl->buffer_ring = static_cast<io_uring_buf_ring*>(memory);
+    io_uring_buf_reg registration{};
+    registration.ring_addr = reinterpret_cast<uint64_t>(memory);
+    registration.ring_entries = options.buffers;
+    registration.bgid = buffer_group;
+    if (int error = io_uring_register_buf_ring(&impl->ring, &registration, 0); error < 0)
+        return fail(Error::from_errno(-error, "cannot register receive buffers with io_uring",
+                                      "proxify needs Linux 6.1 or newer"));
+    io_uring_buf_ring_init(impl->buffer_ring);
+
+    impl->wake_fd = Fd::adopt(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!impl->wake_fd)
+        return fail(Error::from_errno(errno, "cannot make an eventfd", "raise `ulimit -n`"));
+    impl->wake_op.on_event = [](Completion&, Event) {};
+    if (getrandom(&impl->random_state, sizeof impl->random_state, 0) < 0) impl->random_state = 1;
+
+    Ring ring(std::move(impl));
+    for (unsigned id = 0; id < options.buffers; ++id) ring.provide(static_cast<uint16_t>(id));
+    return ring;
+}
+
+// ---- the turn
+
+void Ring::wait(Time until) {
+    auto& ring = impl_->ring;
+    impl_->enable();
+    io_uring_cqe* cqe;
+    int result;
+    // A stale `now` only makes the wait a little longer than needed, by one turn's work.
+    if (until <= impl_->now) {
+        result = io_uring_submit_and_get_events(&ring);
+    } else if (until == Time::max()) {
+        result = io_uring_submit_and_wait(&ring, 1);
+    } else {
+        auto left = until - impl_->now;
+        __kernel_timespec timeout{.tv_sec = left / 1s, .tv_nsec = (left % 1s).count()};
+        result = io_uring_submit_and_wait_timeout(&ring, &cqe, 1, &timeout, nullptr);
+    }
+    expect(result >= 0 || result == -ETIME || result == -EINTR || result == -EBUSY ||
+               result == -EAGAIN,
+           "io_uring waits");
+    impl_->addresses.clear();
+    impl_->now = std::chrono::steady_clock::now();
+    impl_->to_reap = io_uring_cq_ready(&ring);
+}
+
+bool Ring::next(Completion*& completion, Event& event) {
+    while (impl_->to_reap > 0) {
+        io_uring_cqe* cqe;
+        if (io_uring_peek_cqe(&impl_->ring, &cqe) != 0) return false;
+        --impl_->to_reap;
+        completion = static_cast<Completion*>(io_uring_cqe_get_data(cqe));
+        event = {.result = cqe->res,
+                 .more = (cqe->flags & IORING_CQE_F_MORE) != 0,
+                 .buffer = static_cast<uint16_t>(cqe->flags >> IORING_CQE_BUFFER_SHIFT)};
+        bool lent_for_nothing = (cqe->flags & IORING_CQE_F_BUFFER) && cqe->res <= 0;
+        io_uring_cqe_seen(&impl_->ring, cqe);
+        if (lent_for_nothing) provide(event.buffer);
+        if (completion == &impl_->wake_op && !event.more) impl_->arm_wake();
+        if (completion) return true;  // without an owner it is the answer to a cancel()
+    }
+    return false;
+}
+
+void Ring::wake() {
+    uint64_t one = 1;
+    // Nobody reads the counter: each write wakes the multishot poll on it.
+    [[maybe_unused]] ssize_t written = ::write(impl_->wake_fd.get(), &one, sizeof one);
+}
+
+Time Ring::now() const { return impl_->now; }
+
+uint64_t Ring::random() {
+    // xorshift64*, Vigna 2016: for jitter and choice, not for secrets.
+    uint64_t& x = impl_->random_state;
+    x ^= x >> 12;
+    x ^= x << 25;
+    x ^= x >> 27;
+    return x * 0x2545F4914F6CDD1Du;
+}
+
+// ---- operations in flight
+
+void Ring::accept(Handle listener, Completion& completion) {
+    io_uring_prep_multishot_accept(impl_->entry(&completion), fd_of(listener), nullptr, nullptr,
+                                   SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
+void Ring::receive(Handle socket, bool once, Completion& completion) {
+    io_uring_sqe* sqe = impl_->entry(&completion);
+    if (once)
+        io_uring_prep_recv(sqe, fd_of(socket), nullptr, 0, 0);
+    else
+        io_uring_prep_recv_multishot(sqe, fd_of(socket), nullptr, 0, 0);
+    sqe->flags |= IOSQE_BUFFER_SELECT;
+    sqe->buf_group = buffer_group;
+}
+
+void Ring::connect(Handle socket, const Address& to, Completion& completion) {
+    sockaddr_storage& address = impl_->addresses.emplace_back();
+    socklen_t length = to.to_sockaddr(address);
+    io_uring_prep_connect(impl_->entry(&completion), fd_of(socket),
+                          reinterpret_cast<sockaddr*>(&address), length);
+}
+
+void Ring::wait_writable(Handle socket, Completion& completion) {
+    io_uring_prep_poll_add(impl_->entry(&completion), fd_of(socket), POLLOUT);
+}
+
+void Ring::wait_readable(Handle socket, Completion& completion) {
+    io_uring_prep_poll_add(impl_->entry(&completion), fd_of(socket), POLLIN);
+}
+
+void Ring::cancel(Completion& completion) {
+    io_uring_prep_cancel(impl_->entry(nullptr), &completion, 0);
+}
+
+// ---- shared buffers
+
+std::byte* Ring::buffer(uint16_t id) {
+    return impl_->buffers + (impl_->buffers_size - impl_->options.buffers * impl_->buffer_stride) +
+           id * impl_->buffer_stride;
+}
+
+void Ring::provide(uint16_t id) {
+    io_uring_buf_ring_add(impl_->buffer_ring, buffer(id), impl_->options.buffer_size, id,
+                          io_uring_buf_ring_mask(impl_->options.buffers), 0);
+    io_uring_buf_ring_advance(impl_->buffer_ring, 1);
+}
+
+// ---- what never waits
+
+int Ring::open_stream(bool v4) {
+    int fd = ::socket(v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+    return fd;
+}
+
+Result<Handle> Ring::listen(const Address& at, const ListenOptions& options) {
+    auto cannot = [&](int error, std::string hint = {}) {
+        return fail(Error::from_errno(error, format("cannot listen on {}", at.text()), std::move(hint)));
+    };
+    bool as_v6 = !at.ip.is_v4;
+    Fd fd = Fd::adopt(::socket(as_v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    Address bind_to = at;
+    if (!fd && errno == EAFNOSUPPORT && at.ip == Ip{.bytes = {}, .is_v4 = false}) {
+        // IPv6 is off in this kernel: every address then means every IPv4 address.
+        bind_to.ip = Ip{};
+        as_v6 = false;
+        fd = Fd::adopt(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    }
+    if (!fd) return cannot(errno, errno == EMFILE ? "raise `ulimit -n`" : "");
+
+    // Accepted sockets inherit these, which saves two calls for each connection.
+    set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
+    set_option(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1);
+    set_option(fd.get(), SOL_SOCKET, SO_KEEPALIVE, 1);
+    if (as_v6) set_option(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, 0);
+    if (options.share_port) set_option(fd.get(), SOL_SOCKET, SO_REUSEPORT, 1);
+
+    sockaddr_storage address;
+    socklen_t length = bind_to.to_sockaddr(address);
+    if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), length) < 0) {
+        if (errno == EADDRINUSE)
+            return cannot(EADDRINUSE, format("`ss -ltnp 'sport = :{}'` shows who has the port", at.port));
+        if (errno == EACCES)
+            return cannot(EACCES, "ports below 1024 need root or CAP_NET_BIND_SERVICE");
+        return cannot(errno);
+    }
+    if (::listen(fd.get(), options.backlog) < 0) return cannot(errno);
+    return static_cast<Handle>(fd.release());
+}
+
+int Ring::accept_now(Handle listener) {
+    int fd = ::accept4(fd_of(listener), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+int Ring::bind(Handle socket, const Address& at) {
+    sockaddr_storage address;
+    socklen_t length = at.to_sockaddr(address);
+    return ::bind(fd_of(socket), reinterpret_cast<sockaddr*>(&address), length) < 0 ? -errno : 0;
+}
+
+int Ring::send_now(Handle socket, std::span<const std::byte> bytes) {
+    for (;;) {
+        ssize_t sent = ::send(fd_of(socket), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent >= 0) return static_cast<int>(sent);
+        if (errno != EINTR) return -errno;
+    }
+}
+
+void Ring::shutdown_write(Handle socket) { ::shutdown(fd_of(socket), SHUT_WR); }
+
+int Ring::unacknowledged(Handle socket) {
+    int count = 0;
+    return ::ioctl(fd_of(socket), SIOCOUTQ, &count) < 0 ? 0 : count;
+}
+
+void Ring::reset_on_close(Handle socket) {
+    set_option(fd_of(socket), SOL_SOCKET, SO_LINGER, linger{.l_onoff = 1, .l_linger = 0});
+}
+
+void Ring::close(Handle socket) { ::close(fd_of(socket)); }
+
+Address Ring::local_address(Handle socket) {
+    sockaddr_storage address{};
+    socklen_t length = sizeof address;
+    ::getsockname(fd_of(socket), reinterpret_cast<sockaddr*>(&address), &length);
+    return Address::from_sockaddr(address);
+}
+
+Address Ring::peer_address(Handle socket) {
+    sockaddr_storage address{};
+    socklen_t length = sizeof address;
+    ::getpeername(fd_of(socket), reinterpret_cast<sockaddr*>(&address), &length);
+    return Address::from_sockaddr(address);
+}
+
+}  // namespace proxify::io
