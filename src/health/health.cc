@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "health/health.h"
+
+#include <cstring>
+#include <optional>
+
+#include "base/format.h"
+
+namespace proxify::health {
+
+using namespace io;
+
+bool Verdict::judge(bool good) {
+    if (std::exchange(first_, false)) {
+        up_ = good;
+        in_a_row_ = 0;
+    } else if (good == up_) {
+        in_a_row_ = 0;
+    } else if (++in_a_row_ >= (up_ ? fall_ : rise_)) {
+        up_ = good;
+        in_a_row_ = 0;
+    }
+    return up_;
+}
+
+void Verdict::condemn() {
+    first_ = false;
+    up_ = false;
+    in_a_row_ = 0;
+}
+
+namespace {
+
+/// Where a target is checked; nothing when it has no port of its own to be checked at.
+std::optional<Address> check_address(const config::Service& spec, const balance::Target& target) {
+    if (spec.health.port) return Address{target.ip, *spec.health.port};
+    if (target.port.kind == config::TargetPort::Kind::fixed) return Address{target.ip, target.port.value};
+    if (spec.ports.empty()) return std::nullopt;
+    return target.for_dialled(spec.ports.front().first);
+}
+
+}  // namespace
+
+void Health::follow(const routing::Snapshot& snapshot) {
+    std::map<const balance::Target*, std::shared_ptr<Check>> before;
+    before.swap(checks_);
+    for (const auto& service : snapshot.services()) {
+        if (!service) continue;
+        const auto& spec = service->spec.health;
+        for (const auto& target : service->pool.targets()) {
+            target->is_local = dial::is_local(loop_.ring(), target->ip);
+            auto address = check_address(service->spec, *target);
+            if (!spec.enabled || !address) {
+                target->up = true;
+                continue;
+            }
+            auto known = before.find(target.get());
+            if (known != before.end() && known->second->spec == spec &&
+                known->second->address == *address) {
+                checks_.insert(before.extract(known));
+                continue;
+            }
+            auto check = std::make_shared<Check>(loop_, service->name, spec, *address, target);
+            if (known != before.end()) check->verdict = known->second->verdict;
+            checks_[target.get()] = check;
+            loop_.spawn(run(check));
+        }
+    }
+    for (auto& [target, check] : before) end(*check);
+}
+
+Task<> Health::run(std::shared_ptr<Check> check) {
+    while (!check->stopping) {
+        auto& target = *check->target;
+        target.is_local = dial::is_local(loop_.ring(), target.ip);
+        int error = co_await dial::dial(loop_, guard_, check->address, target.is_local,
+                                        check->spec.timeout, check->attempt);
+        // A check leaves no TIME_WAIT behind, here or there, however often it runs.
+        if (check->attempt.socket) check->attempt.socket.reset_on_close();
+        check->attempt.socket = Socket();
+        if (check->stopping) break;
+
+        // Running out of something here says nothing about the target.
+        bool is_ours = error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS ||
+                       error == EADDRNOTAVAIL;
+        if (!is_ours) {
+            check->verdict.judge(error == 0);
+            set_state(*check, error == 0 ? "check passed"
+                                         : error == ETIMEDOUT
+                                               ? format("no answer to a check within {}", to_text(check->spec.timeout))
+                                               : format("check failed: {}", std::strerror(error)));
+        }
+        co_await check->wake.wait(with_jitter(check->spec.interval));
+    }
+}
+
+void Health::suspect(const std::string& service, const balance::Target* target) {
+    auto found = checks_.find(target);
+    if (found == checks_.end() || found->second->service != service) return;
+    Check& check = *found->second;
+    // One dead port says nothing about a target that follows the dialled port.
+    if (target->port.kind != config::TargetPort::Kind::fixed) return;
+    check.verdict.condemn();
+    set_state(check, format("{} connects of clients in a row failed", check.spec.fall));
+}
+
+void Health::set_state(Check& check, const std::string& reason) {
+    auto& target = *check.target;
+    bool up = check.verdict.up();
+    if (target.up.exchange(up) == up) return;
+    if (up) target.failed_connects = 0;
+    log_.write(up ? telemetry::Level::info : telemetry::Level::warn, up ? "target_up" : "target_down",
+               format("target {} of service {} is {}: {}", target.text, check.service,
+                      up ? "up" : "down", reason),
+               {{"service", check.service}, {"target", target.text}, {"reason", reason}});
+}
+
+void Health::stop() {
+    for (auto& [target, check] : checks_) end(*check);
+    checks_.clear();
+}
+
+void Health::end(Check& check) {
+    check.stopping = true;
+    check.attempt.cancel();
+    check.wake.raise();
+}
+
+/// A tenth more or less, so that the checks of many targets, or of many proxies, do not march in step.
+Duration Health::with_jitter(Duration interval) {
+    auto tenth = interval.count() / 10;
+    if (tenth == 0) return interval;
+    return interval - Duration(tenth) + Duration(static_cast<int64_t>(loop_.ring().random() % static_cast<uint64_t>(2 * tenth)));
+}
+
+}  // namespace proxify::health

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/relay.h"
+
+#include <algorithm>
+#include <cerrno>
+
+namespace proxify::relay {
+
+using namespace io;
+
+/// How long bytes that were taken before a reset may need to reach the other side.
+static constexpr Duration flush_max = 2s;
+
+Relay::Relay(Loop& loop, Stream& client, Stream& target, Limits limits, uint64_t& to_target,
+             uint64_t& to_client)
+    : loop_(loop),
+      client_(client),
+      target_(target),
+      limits_(limits),
+      to_target_(to_target),
+      to_client_(to_client),
+      last_activity_(loop.now()) {}
+
+Task<Ending> Relay::run() {
+    loop_.timers().arm(idle_timer_, last_activity_ + idle_limit());
+    co_await both(pump(Side::client), pump(Side::target));
+    loop_.timers().disarm(idle_timer_);
+
+    // From here on nothing is read. A side whose peer is gone gets what was taken for it, and
+    // then a reset: after a clean end it would believe that it has everything.
+    client_.stop();
+    target_.stop();
+    co_await client_.quiet();
+    co_await target_.quiet();
+    if (!ending_.is_normal()) {
+        if (target_reset_ && !client_reset_) co_await flush(client_);
+        if (client_reset_ && !target_reset_) co_await flush(target_);
+        client_.reset_on_close();
+        target_.reset_on_close();
+    }
+    co_return ending_;
+}
+
+Task<> Relay::pump(Side from_side) {
+    Stream& from = stream(from_side);
+    Stream& to = stream(other(from_side));
+    uint64_t& moved = from_side == Side::client ? to_target_ : to_client_;
+    for (;;) {
+        Received received = co_await from.receive();
+        if (received.error == ECANCELED) co_return;
+        if (received.error != 0) {
+            // All it had sent is delivered; nobody is left to send to it, or to wait for it.
+            gone(from_side, received.error);
+            from.stop();
+            to.stop();
+            co_return;
+        }
+        if (received.chunk.empty()) co_return finish(from_side);
+
+        last_activity_ = loop_.now();
+        while (!received.chunk.empty()) {
+            int sent = to.send_now(received.chunk.bytes());
+            if (sent >= 0) {
+                moved += static_cast<uint64_t>(sent);
+                received.chunk.consume(static_cast<size_t>(sent));
+            } else if (sent == -EAGAIN) {
+                from.hold();
+                received.chunk.park();  // whoever is slow now waits in memory of their own
+                if (!co_await to.writable()) co_return;
+                last_activity_ = loop_.now();
+            } else {
+                // What the other side sent before it went may still be in the kernel: its own
+                // pump goes on until it has met the end. Nothing more is taken from this one.
+                gone(other(from_side), -sent);
+                from.hold();
+                co_return;
+            }
+        }
+    }
+}
+
+/// `side` has sent all it will: the other is told, and may go on sending.
+void Relay::finish(Side side) {
+    (side == Side::client ? client_finished_ : target_finished_) = true;
+    // An end that a reset caused is no end to pass on (the kernel reports a reset once only,
+    // and the other pump may have been told).
+    if (side == Side::client ? client_reset_ : target_reset_) return;
+    stream(other(side)).shutdown_write();
+    last_activity_ = loop_.now();
+    loop_.timers().arm(idle_timer_, std::min(idle_timer_.when, loop_.now() + idle_limit()));
+}
+
+void Relay::gone(Side side, int error) {
+    (side == Side::client ? client_reset_ : target_reset_) = true;
+    if (!ending_.is_normal()) return;
+    ending_ = {.party = side == Side::client ? Party::client : Party::target,
+               .stage = client_finished_ || target_finished_ ? Stage::last : Stage::data,
+               .reason = error == ETIMEDOUT ? "vanished" : "reset",
+               .error = error};
+}
+
+void Relay::interrupt(Ending why) {
+    if (ending_.is_normal()) ending_ = why;
+    client_.stop();
+    target_.stop();
+}
+
+Duration Relay::idle_limit() const {
+    return client_finished_ || target_finished_ ? std::min(limits_.idle, limits_.half_close)
+                                                : limits_.idle;
+}
+
+void Relay::check_idle() {
+    Time due = last_activity_ + idle_limit();
+    if (due > loop_.now()) return loop_.timers().arm(idle_timer_, due);
+    interrupt({.party = client_finished_ ? Party::silent_target : Party::silent_client,
+               .stage = client_finished_ || target_finished_ ? Stage::last : Stage::data,
+               .reason = client_finished_ || target_finished_ ? "half-closed and idle" : "idle",
+               .error = 0});
+}
+
+/// Waits until the peer has what was sent to it: a close with a reset would throw away what
+/// send() took but the network has not delivered.
+Task<> Relay::flush(Stream& stream) {
+    Time give_up = loop_.now() + flush_max;
+    for (Duration pause = 1ms; stream.unacknowledged() > 0 && loop_.now() < give_up;
+         pause = std::min<Duration>(pause * 2, 50ms))
+        co_await loop_.sleep(pause);
+}
+
+}  // namespace proxify::relay

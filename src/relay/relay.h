@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// Relay: moves bytes between a client and a target, both ways at once, until both have finished
+// or something ends it.
+//
+// Each direction is a pump: receive, send on, again. One that cannot send puts its source on hold
+// until the slow side can take more, so memory stays bounded and TCP tells the fast side to
+// wait. The end of one direction is passed on as such (half-close) while the other goes on.
+#pragma once
+
+#include <cstdint>
+
+#include "base/clock.h"
+#include "base/ending.h"
+#include "io/stream.h"
+
+namespace proxify::relay {
+
+struct Limits {
+    Duration idle;        ///< no byte either way
+    Duration half_close;  ///< the same, once one side has finished sending
+};
+
+class Relay {
+  public:
+    /// Counts bytes into `to_target` and `to_client` as it goes.
+    Relay(io::Loop& loop, io::Stream& client, io::Stream& target, Limits limits,
+          uint64_t& to_target, uint64_t& to_client);
+
+    /// Runs to the end. Both streams are quiet then, and what must be a reset will be one.
+    io::Task<Ending> run();
+
+    /// Ends it from outside, soon.
+    void interrupt(Ending why);
+
+  private:
+    enum class Side { client, target };
+    struct IdleTimer : io::Timer {
+        explicit IdleTimer(Relay& owner)
+            : Timer([](Timer& timer) { static_cast<IdleTimer&>(timer).relay.check_idle(); }), relay(owner) {}
+        Relay& relay;
+    };
+
+    io::Task<> pump(Side from_side);
+    io::Task<> flush(io::Stream& stream);
+    void finish(Side side);           ///< it has sent all it will
+    void gone(Side side, int error);  ///< it reset the connection, or vanished
+    void check_idle();
+    Duration idle_limit() const;
+    io::Stream& stream(Side side) { return side == Side::client ? client_ : target_; }
+    static Side other(Side side) { return side == Side::client ? Side::target : Side::client; }
+
+    io::Loop& loop_;
+    io::Stream& client_;
+    io::Stream& target_;
+    Limits limits_;
+    uint64_t& to_target_;
+    uint64_t& to_client_;
+    IdleTimer idle_timer_{*this};
+    Time last_activity_;
+    Ending ending_;
+    bool client_finished_ = false;  ///< it has sent all it will
+    bool target_finished_ = false;
+    bool client_reset_ = false;  ///< it is gone, with what was in flight
+    bool target_reset_ = false;
+};
+
+}  // namespace proxify::relay

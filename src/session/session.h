@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// Session: one client joined to one target, from accept to close. carry() in session.cc is the
+// life of a connection on one page.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "balance/pool.h"
+#include "base/ending.h"
+#include "capture/arrival.h"
+#include "dial/dial.h"
+#include "io/loop.h"
+#include "io/stream.h"
+#include "relay/relay.h"
+#include "routing/snapshot.h"
+#include "telemetry/log.h"
+
+namespace proxify::session {
+
+/// What a session needs of the worker it lives on. Outlives every session.
+struct Surroundings {
+    io::Loop& loop;
+    telemetry::Log& log;
+    dial::Guard* guard = nullptr;  ///< null when nothing is steered
+    /// A target has failed real clients as often as its checks may fail: health/ should look.
+    std::function<void(const routing::Service&, balance::Target&)> on_failing_target;
+};
+
+class Session {
+  public:
+    Session(Surroundings& around, uint64_t id, capture::Arrival arrival,
+            std::shared_ptr<const routing::Service> service);
+
+    /// Lives from accept to close, and hands its record to the log.
+    io::Task<> live();
+
+    /// Ends it from outside, soon: an operator, or the deadline of a drain.
+    void interrupt(Ending why);
+
+    // Sessions of one worker stand in a list.
+    Session* next = nullptr;
+    Session* previous = nullptr;
+
+  private:
+    io::Task<Ending> carry();
+    io::Task<Ending> connect_to_target();
+    Ending refuse(Ending why);
+
+    Surroundings& around_;
+    telemetry::SessionRecord record_;
+    std::shared_ptr<const routing::Service> service_;
+    Time opened_;
+    io::Stream client_;
+    dial::Attempt attempt_;
+    std::optional<io::Stream> target_;
+    balance::Seat seat_;
+    std::optional<Ending> interrupted_;
+    relay::Relay* relay_ = nullptr;
+};
+
+}  // namespace proxify::session

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <ctime>
+
+#include "base/format.h"
+#include "telemetry/log.h"
+
+namespace proxify::telemetry {
+
+namespace {
+
+struct Moment {
+    std::tm calendar{};
+    int milliseconds = 0;
+};
+
+Moment split(WallTime time, bool utc) {
+    auto since = time.time_since_epoch();
+    auto seconds = std::chrono::floor<std::chrono::seconds>(since);
+    std::time_t clock = seconds.count();
+    Moment moment;
+    utc ? gmtime_r(&clock, &moment.calendar) : localtime_r(&clock, &moment.calendar);
+    moment.milliseconds = static_cast<int>(std::chrono::floor<std::chrono::milliseconds>(since - seconds).count());
+    return moment;
+}
+
+std::string clock_text(WallTime time) {
+    auto [calendar, milliseconds] = split(time, false);
+    return format("{:02}:{:02}:{:02}.{:03}", calendar.tm_hour, calendar.tm_min, calendar.tm_sec, milliseconds);
+}
+
+/// RFC 3339 in UTC.
+std::string timestamp(WallTime time) {
+    auto [calendar, milliseconds] = split(time, true);
+    return format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z", calendar.tm_year + 1900,
+                  calendar.tm_mon + 1, calendar.tm_mday, calendar.tm_hour, calendar.tm_min,
+                  calendar.tm_sec, milliseconds);
+}
+
+const char* word(Level level) {
+    switch (level) {
+        case Level::debug: return "debug";
+        case Level::info: return "info";
+        case Level::warn: return "warn";
+        case Level::error: return "error";
+        case Level::off: break;
+    }
+    return "off";
+}
+
+/// A JSON string (RFC 8259, section 7) with its quotes.
+std::string quoted(std::string_view text) {
+    std::string out = "\"";
+    for (unsigned char c : text) {
+        if (c == '"' || c == '\\')
+            (out += '\\') += static_cast<char>(c);
+        else if (c < 0x20)
+            out += format("\\u{:04x}", c);
+        else
+            out += static_cast<char>(c);
+    }
+    return out += '"';
+}
+
+std::string size_text(uint64_t bytes) {
+    if (bytes < 1024) return format("{}B", bytes);
+    double size = static_cast<double>(bytes);
+    const char* unit = "";
+    for (const char* next : {"KiB", "MiB", "GiB", "TiB"}) {
+        if (size < 1024) break;
+        size /= 1024;
+        unit = next;
+    }
+    return format("{:.1f}{}", size, unit);
+}
+
+std::string duration_text(Duration duration) {
+    double seconds = std::chrono::duration<double>(duration).count();
+    return seconds < 1 ? format("{:.1f}ms", seconds * 1e3) : format("{:.2f}s", seconds);
+}
+
+std::string reason_text(const Ending& ending) {
+    if (ending.error == 0) return ending.reason;
+    return format("{}: {}", ending.reason, std::strerror(ending.error));
+}
+
+}  // namespace
+
+std::string render(Format form, WallTime time, const SessionRecord& record) {
+    const std::string service = record.service ? *record.service : "-";
+    const std::string target = record.target ? record.target->text() : "-";
+    if (form == Format::json) {
+        double duration_ms = std::chrono::duration<double, std::milli>(record.duration).count();
+        return format(
+            R"({{"time":{},"level":"info","event":"session","id":{},"service":{},"client":{},)"
+            R"("original_dst":{},"target":{},"to_target":{},"to_client":{},"duration_ms":{:.3f},)"
+            R"("tried":{},"ending":{},"reason":{}}})",
+            quoted(timestamp(time)), record.id, quoted(service), quoted(record.client.text()),
+            quoted(record.original_dst.text()), quoted(target), record.to_target, record.to_client,
+            duration_ms, record.tried, quoted(record.ending.letters()),
+            quoted(reason_text(record.ending)));
+    }
+    return format(
+        "{} info  session {} service={} client={} original_dst={} target={} to_target={} to_client={} "
+        "duration={} tried={} ending={} {}",
+        clock_text(time), record.id, service, record.client.text(), record.original_dst.text(), target,
+        size_text(record.to_target), size_text(record.to_client), duration_text(record.duration),
+        record.tried, record.ending.letters(), reason_text(record.ending));
+}
+
+std::string render(Format form, WallTime time, const Happening& happening) {
+    if (form == Format::text)
+        return format("{} {:<5} {}", clock_text(time), word(happening.level), happening.message);
+    std::string out = format(R"({{"time":{},"level":"{}","event":"{}","message":{})",
+                             quoted(timestamp(time)), word(happening.level), happening.event,
+                             quoted(happening.message));
+    for (const auto& [key, value] : happening.fields) out += format(",\"{}\":{}", key, quoted(value));
+    return out += '}';
+}
+
+}  // namespace proxify::telemetry

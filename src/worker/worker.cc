@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/worker.h"
+
+#include <cerrno>
+#include <cstring>
+
+#include "base/format.h"
+
+namespace proxify::worker {
+
+using namespace io;
+
+Worker::Worker(Ring ring, telemetry::Log& log, Options options,
+               std::shared_ptr<const routing::Snapshot> snapshot)
+    : loop_(std::move(ring)),
+      log_(log),
+      options_(std::move(options)),
+      snapshot_(std::move(snapshot)),
+      around_{loop_, log_, options_.guard, options_.on_failing_target} {}
+
+Worker::~Worker() { join(); }
+
+void Worker::start(std::function<void()> on_end) {
+    thread_ = std::thread([this, on_end = std::move(on_end)] {
+        loop_.run();
+        on_end();
+    });
+}
+
+void Worker::join() {
+    if (thread_.joinable()) thread_.join();
+}
+
+void Worker::listen(Handle listener, capture::Door kind) {
+    auto door = std::make_shared<Door>(loop_, listener, kind);
+    doors_[door->listener.address().port] = door;
+    loop_.spawn(serve(door));
+}
+
+void Worker::stop_listening(uint16_t port) {
+    auto found = doors_.find(port);
+    if (found == doors_.end()) return;
+    found->second->listener.finish();
+    found->second->room.raise();
+    doors_.erase(found);
+}
+
+Task<> Worker::serve(std::shared_ptr<Door> door) {
+    bool complained = false;
+    for (;;) {
+        int accepted = co_await door->listener.accept();
+        if (accepted >= 0) {
+            complained = false;
+            Socket socket(loop_.ring(), static_cast<Handle>(accepted));
+            auto arrival = capture::arrive(std::move(socket), door->kind);
+            auto service = route(arrival, *door);
+            loop_.spawn(hold_session(std::move(arrival), std::move(service)));
+            if (session_count_ < options_.sessions_max || draining_) continue;
+        } else if (accepted == -ECANCELED) {
+            break;  // the queue is empty and the listener is to go
+        } else if (accepted == -ECONNABORTED || accepted == -EINTR || accepted == -EAGAIN) {
+            continue;
+        } else if (!std::exchange(complained, true)) {
+            log_.warn("accept_failed", format("cannot accept on {}: {}; clients wait until sessions end",
+                                              door->listener.address().text(), std::strerror(-accepted)));
+        }
+        // No room: clients wait in the kernel's queue. Asking again at once would burn a core.
+        door->listener.pause();
+        waiting_doors_.push_back(door);
+        co_await door->room.wait(100ms);
+        std::erase(waiting_doors_, door);
+    }
+}
+
+std::shared_ptr<const routing::Service> Worker::route(const capture::Arrival& arrival,
+                                                      const Door& door) const {
+    const uint16_t port = arrival.original_dst.port;
+    if (const auto& service = snapshot_->find(port)) return service;
+    auto retired = snapshot_->find_retired(port, loop_.now());
+    if (door.kind == capture::Door::bound) return retired;
+    // What is steered here without being configured was dialled at the listener itself, or its
+    // port was added by hand. Or it waited in the queue while its port was removed.
+    if (retired && !options_.is_added_by_hand(port)) return retired;
+    return snapshot_->default_service();
+}
+
+/// A session and its place in the list.
+Task<> Worker::hold_session(capture::Arrival arrival, std::shared_ptr<const routing::Service> service) {
+    session::Session session(around_, next_id_++, std::move(arrival), std::move(service));
+    session.next = sessions_;
+    if (sessions_) sessions_->previous = &session;
+    sessions_ = &session;
+    ++session_count_;
+
+    co_await session.live();
+
+    --session_count_;
+    if (session.next) session.next->previous = session.previous;
+    (session.previous ? session.previous->next : sessions_) = session.next;
+    if (!waiting_doors_.empty()) waiting_doors_.front()->room.raise();
+    if (draining_ && session_count_ == 0) drained_.raise();
+}
+
+void Worker::drain(Duration deadline) {
+    if (std::exchange(draining_, true)) return;
+    while (!doors_.empty()) stop_listening(doors_.begin()->first);
+    loop_.spawn(end_drain(deadline));
+    loop_.stop();
+}
+
+Task<> Worker::end_drain(Duration deadline) {
+    if (session_count_ > 0) co_await drained_.wait(deadline);
+    for (auto* session = sessions_; session;) {
+        auto* next = session->next;  // interrupt() may end the session at once
+        session->interrupt({Party::operator_, Stage::data, "the drain deadline passed"});
+        session = next;
+    }
+}
+
+}  // namespace proxify::worker

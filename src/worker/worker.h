@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// Worker: one thread with one loop, its listeners and the sessions they accept. Others talk to it
+// by message (Loop::post); it shares nothing with them but atomic counters and snapshots.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "capture/arrival.h"
+#include "io/listener.h"
+#include "io/loop.h"
+#include "routing/snapshot.h"
+#include "session/session.h"
+#include "telemetry/log.h"
+
+namespace proxify::worker {
+
+struct Options {
+    size_t sessions_max = 1000;  ///< beyond it clients wait in the kernel's accept queue
+    dial::Guard* guard = nullptr;
+    /// Whether a port is in proxy_ports because somebody put it there by hand. Asked for
+    /// retired ports only.
+    std::function<bool(uint16_t port)> is_added_by_hand = [](uint16_t) { return false; };
+    /// Called on the worker's thread.
+    std::function<void(const routing::Service&, balance::Target&)> on_failing_target;
+};
+
+class Worker {
+  public:
+    Worker(io::Ring ring, telemetry::Log& log, Options options,
+           std::shared_ptr<const routing::Snapshot> snapshot);
+    ~Worker();
+
+    /// Runs the loop on a thread of its own until drain() has ended everything; `on_end` is the last
+    /// thing that thread does.
+    void start(std::function<void()> on_end);
+    void join();
+    io::Loop& loop() { return loop_; }
+
+    // Everything below runs on the worker's thread: post() it.
+
+    void use(std::shared_ptr<const routing::Snapshot> snapshot) { snapshot_ = std::move(snapshot); }
+    void listen(io::Handle listener, capture::Door door);
+    /// Serves what is in the queue of the listener on `port`, then closes it.
+    void stop_listening(uint16_t port);
+
+    /// Accepts no more; sessions may finish until `deadline` has passed, then they are reset.
+    /// The loop ends with the last of them.
+    void drain(Duration deadline);
+
+    size_t session_count() const { return session_count_; }
+
+  private:
+    struct Door {
+        Door(io::Loop& loop, io::Handle handle, capture::Door door)
+            : listener(loop, handle), room(loop), kind(door) {}
+        io::Listener listener;
+        io::Signal room;  ///< raised when a session ended while this door waited
+        capture::Door kind;
+    };
+
+    io::Task<> serve(std::shared_ptr<Door> door);
+    io::Task<> hold_session(capture::Arrival arrival, std::shared_ptr<const routing::Service> service);
+    io::Task<> end_drain(Duration deadline);
+    std::shared_ptr<const routing::Service> route(const capture::Arrival& arrival, const Door& door) const;
+
+    io::Loop loop_;
+    telemetry::Log& log_;
+    Options options_;
+    std::shared_ptr<const routing::Snapshot> snapshot_;
+    session::Surroundings around_;
+    std::map<uint16_t, std::shared_ptr<Door>> doors_;  ///< by local port
+    std::vector<std::shared_ptr<Door>> waiting_doors_;
+    session::Session* sessions_ = nullptr;
+    size_t session_count_ = 0;
+    uint64_t next_id_ = 1;
+    bool draining_ = false;
+    io::Signal drained_{loop_};
+    std::thread thread_;
+};
+
+}  // namespace proxify::worker
