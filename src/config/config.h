@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// Config: targets.toml, checked. A Config that exists is valid as a whole; a file is accepted
+// whole or not at all. docs/targets.md describes the file for people.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/address.h"
+#include "base/clock.h"
+#include "base/result.h"
+
+namespace proxify::config {
+
+/// Ports first..last, both included; 1 <= first <= last <= 65535.
+struct PortRange {
+    uint16_t first = 0;
+    uint16_t last = 0;
+    auto operator<=>(const PortRange&) const = default;
+};
+
+/// The port of a target: a number, or one that follows the port the client dialled.
+struct TargetPort {
+    enum class Kind { fixed, same, offset };  ///< "host:80", "host:*", "host:+1000"
+    Kind kind = Kind::fixed;
+    uint16_t value = 0;  ///< the port, unused, or what is added
+
+    /// Where a client that dialled `dialled` goes. Never overflows: the file was checked.
+    uint16_t for_dialled(uint16_t dialled) const {
+        if (kind == Kind::fixed) return value;
+        return static_cast<uint16_t>(dialled + (kind == Kind::offset ? value : 0));
+    }
+    auto operator<=>(const TargetPort&) const = default;
+};
+
+/// One entry of `targets`: a literal address, or a name that resolves to any number of them.
+struct TargetSpec {
+    std::string text;      ///< as written, "db.internal:9003"
+    std::string host;      ///< without brackets and port
+    std::optional<Ip> ip;  ///< set when host is a literal address
+    TargetPort port;
+    bool operator==(const TargetSpec&) const = default;
+};
+
+struct HealthSpec {
+    bool enabled = true;
+    Duration interval = 2s;
+    Duration timeout = 1s;
+    int rise = 2;                  ///< so many good checks in a row bring a target back
+    int fall = 3;                  ///< so many bad ones take it out
+    std::optional<uint16_t> port;  ///< checked instead of the target's own
+    bool operator==(const HealthSpec&) const = default;
+};
+
+struct Timeouts {
+    Duration connect = 5s;      ///< the budget for all tries of one client together
+    Duration idle = 1h;         ///< no byte either way
+    Duration half_close = 30s;  ///< the same, once one side has finished sending
+    bool operator==(const Timeouts&) const = default;
+};
+
+struct Service {
+    std::string name;
+    std::vector<PortRange> ports;  ///< as written; may be empty when it is the default_service
+    std::vector<TargetSpec> targets;
+    HealthSpec health;
+    Timeouts timeouts;
+    int tries = 3;  ///< targets tried for one client before it is refused
+    bool operator==(const Service&) const = default;
+};
+
+enum class LogFormat { text, json };
+enum class LogLevel { debug, info, warn, error, off };
+
+struct Log {
+    LogFormat format = LogFormat::text;
+    LogLevel level = LogLevel::info;
+    bool operator==(const Log&) const = default;
+};
+
+struct Config {
+    uint16_t listen = 8080;                 ///< the steering listener's port; -p overrides it
+    std::optional<size_t> default_service;  ///< index into services
+    Duration drain = 10s;                   ///< how long sessions may finish after SIGTERM
+    Duration resolve_interval = 30s;        ///< how often names are resolved again
+    Log log;
+    std::vector<Service> services;
+    bool operator==(const Config&) const = default;
+};
+
+/// Reads and checks a file. Errors name file, line, column, what was expected and what to write.
+Result<Config> load(const std::string& path);
+
+/// The same for text that is already here; `name` stands for the file in errors.
+Result<Config> parse(std::string_view text, const std::string& name);
+
+/// With -b, the listener's own port leads to the default service, so no service may list it. Not
+/// part of parse(): without -b there is no such listener, and -p may move it.
+Result<> check_listener_port(const Config& config, uint16_t listener_port);
+
+/// What would run, for a person: `proxify check` prints it.
+std::string describe(const Config& config);
+
+}  // namespace proxify::config

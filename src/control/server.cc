@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "control/server.h"
+
+#include <algorithm>
+#include <csignal>
+#include <future>
+
+#include "base/format.h"
+
+namespace proxify::control {
+
+using namespace io;
+using steering::PortSet;
+
+namespace {
+
+constexpr Ip any_address{.bytes = {}, .is_v4 = false};
+
+/// Descriptors kept free for health checks, a reload and whatever the libraries need.
+constexpr size_t spare_fds = 8;
+
+PortSet ports_of(const config::Config& config) {
+    PortSet ports;
+    for (const auto& service : config.services)
+        for (auto [first, last] : service.ports)
+            for (size_t port = first; port <= last; ++port) ports.set(port);
+    return ports;
+}
+
+std::vector<std::string> names_of(const config::Config& config) {
+    std::vector<std::string> names;
+    for (const auto& service : config.services)
+        for (const auto& target : service.targets)
+            if (!target.ip) names.push_back(target.host);
+    std::ranges::sort(names);
+    auto [first, last] = std::ranges::unique(names);
+    names.erase(first, last);
+    return names;
+}
+
+telemetry::Format log_format(const config::Config& config) {
+    return config.log.format == config::LogFormat::json ? telemetry::Format::json : telemetry::Format::text;
+}
+
+telemetry::Level log_level(const config::Config& config) {
+    switch (config.log.level) {
+        case config::LogLevel::debug: return telemetry::Level::debug;
+        case config::LogLevel::info: return telemetry::Level::info;
+        case config::LogLevel::warn: return telemetry::Level::warn;
+        case config::LogLevel::error: return telemetry::Level::error;
+        case config::LogLevel::off: break;
+    }
+    return telemetry::Level::off;
+}
+
+/// An Error on one line, for the log.
+std::string one_line(const Error& error) {
+    std::string line = error.what;
+    for (const auto& cause : error.causes) line += "; " + cause;
+    if (!error.hint.empty()) line += " (hint: " + error.hint + ")";
+    std::ranges::replace(line, '\n', ' ');
+    return line;
+}
+
+std::string count_text(size_t count, const char* what) {
+    return format("{} {}{}", count, what, count == 1 ? "" : "s");
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Server>> Server::open(const Options& options) {
+    TRY_TO(config, config::load(options.config_path));
+    // Signals first: every thread that comes after has them blocked.
+    TRY_TO(signals, Signals::open({SIGINT, SIGTERM, SIGHUP}));
+    TRY_TO(ring, Ring::open({.entries = 256, .completions = 4096, .buffers = 8, .buffer_size = 512}));
+    std::unique_ptr<Server> server(new Server(options, config, std::move(ring), std::move(signals)));
+    TRY(server->start(config));
+    return server;
+}
+
+Server::Server(const Options& options, config::Config config, Ring ring, Signals signals)
+    : options_(options),
+      log_(log_format(config), log_level(config)),
+      loop_(std::move(ring)),
+      signals_(std::move(signals)),
+      signal_arrival_(loop_, signals_.handle()) {}
+
+Server::~Server() = default;
+
+/// The order is the one in which nobody is misled: what can fail comes first, ports
+/// answer when there is somebody who knows where to send them.
+Result<> Server::start(const config::Config& config) {
+    TRY_TO(file, FileWatch::open(options_.config_path));
+    file_ = std::move(file);
+
+    resolver_.emplace([this](const resolve::Resolver::Outcome& outcome) {
+        loop_.post([this, outcome] { on_resolved(outcome); });
+    });
+    resolver_->follow(names_of(config), config.resolve_interval);
+    // A name that takes longer is served as soon as it has an answer.
+    resolver_->wait_for_first_answers(2s);
+    snapshot_ = routing::Snapshot::build(
+        config, [this](const std::string& host) { return resolver_->lookup(host); }, nullptr, loop_.now());
+
+    if (options_.steer)
+        TRY(start_steered(options_.listen.value_or(config.listen), config));
+    else
+        TRY(start_bound(config));
+
+    health_.emplace(loop_, log_, guard_ ? &*guard_ : nullptr);
+    health_->follow(*snapshot_);
+    return {};
+}
+
+Result<> Server::start_steered(uint16_t port, const config::Config& config) {
+    const PortSet ports = ports_of(config);
+    TRY_TO(worker_ring, Ring::open({}));
+    TRY_TO(listener, loop_.ring().listen({any_address, port}, {}));
+    Socket listener_owner(loop_.ring(), listener);
+    auto steering = steering::Steering::start(native(listener), ports);
+    if (!steering) return fail(std::move(steering).error());
+    steering_ = std::move(*steering);
+    guard_.emplace(*steering_);
+
+    for (const auto& warning : steering_->warnings()) log_.warn("steering_warning", warning);
+    if (auto ids = steering_->ids())
+        log_.info("steering", format("steering: program {} id {}, link id {}, maps proxy_ports id {}, proxy_sock id {}",
+                                     kernel::steering_program_name, ids->program, ids->link,
+                                     ids->proxy_ports, ids->proxy_sock));
+    start_worker(std::move(worker_ring), 1);
+    worker_->loop().post([this, listener] { worker_->listen(listener, capture::Door::steered); });
+    (void)listener_owner.release();
+    log_.info("ready", format("ready: {} with {} steered to the listener on port {}",
+                              count_text(config.services.size(), "service"),
+                              count_text(ports.count(), "port"), port));
+    return {};
+}
+
+Result<> Server::start_bound(const config::Config& config) {
+    const PortSet ports = ports_of(config);
+    TRY_TO(worker_ring, Ring::open({}));
+    TRY_TO(listeners, bind_ports(ports));
+    start_worker(std::move(worker_ring), listeners.size());
+    for (auto [port, listener] : listeners)
+        worker_->loop().post([this, listener] { worker_->listen(listener, capture::Door::bound); });
+    log_.info("ready", format("ready: {} listening on {}", count_text(config.services.size(), "service"),
+                              count_text(listeners.size(), "port")));
+    return {};
+}
+
+void Server::start_worker(Ring ring, size_t listener_count) {
+    size_t limit = raise_fd_limit();
+    size_t taken = count_open_fds() + spare_fds + snapshot_->services().size();
+    (void)listener_count;
+    // A session has two sockets.
+    size_t sessions_max = limit > taken + 2 ? (limit - taken) / 2 : 1;
+    worker::Options options{
+        .sessions_max = sessions_max,
+        .guard = guard_ ? &*guard_ : nullptr,
+        .is_added_by_hand = [this](uint16_t port) { return steering_ && steering_->is_added_by_hand(port); },
+        .on_failing_target =
+            [this](const routing::Service& service, const balance::Target& target) {
+                loop_.post([this, name = service.name, which = &target] {
+                    if (health_) health_->suspect(name, which);
+                });
+            },
+    };
+    worker_ = std::make_unique<worker::Worker>(std::move(ring), log_, std::move(options), snapshot_);
+    worker_->start([this] {
+        loop_.post([this] {
+            if (health_) health_->stop();
+            signal_arrival_.cancel();
+            if (file_change_) file_change_->cancel();
+            loop_.stop();
+        });
+    });
+}
+
+/// All of them, or none.
+Result<Server::Listeners> Server::bind_ports(const PortSet& ports) {
+    const size_t limit = raise_fd_limit();
+    const size_t needed = ports.count() + count_open_fds() + spare_fds + 2;
+    if (needed > limit)
+        return fail(Error::of(format("cannot listen on {} ports: that takes {} file descriptors and {} are allowed",
+                                     ports.count(), needed, limit),
+                              "use -b, which steers any number of ports to one listener; or raise `ulimit -n`"));
+    Listeners listeners;
+    for (uint16_t port : steering::to_list(ports)) {
+        auto listener = loop_.ring().listen({any_address, port}, {});
+        if (!listener) {
+            for (auto [bound, handle] : listeners) loop_.ring().close(handle);
+            return fail(std::move(listener).error());
+        }
+        listeners[port] = *listener;
+    }
+    return listeners;
+}
+
+void Server::run() {
+    loop_.spawn(heed_signals());
+    loop_.spawn(heed_file());
+    loop_.run();
+    worker_->join();
+    log_.info("bye", "bye: all sessions have ended");
+}
+
+Task<> Server::heed_signals() {
+    while (co_await signal_arrival_) {
+        while (auto number = signals_.next()) {
+            if (*number == SIGHUP)
+                reload(/*was_asked_for=*/true);
+            else if (!leaving_)
+                leave();
+            else
+                std::_Exit(0);  // the kernel takes back what we have: nothing of ours is pinned
+        }
+    }
+}
+
+Task<> Server::heed_file() {
+    file_change_.emplace(loop_, file_->handle());
+    while (co_await *file_change_) {
+        if (!file_->changed()) continue;
+        // Until it has been quiet for a moment: an editor may not be done.
+        do {
+            co_await loop_.sleep(50ms);
+        } while (file_->changed());
+        reload(/*was_asked_for=*/false);
+    }
+}
+
+void Server::reload(bool was_asked_for) {
+    if (leaving_) return;
+    auto config = config::load(options_.config_path);
+    auto applied = config ? apply(*config) : Result<std::string>(fail(std::move(config).error()));
+    if (applied) {
+        last_refusal_.clear();
+        if (!applied->empty()) log_.info("reload_applied", "reload: applied: " + *applied);
+        else if (was_asked_for) log_.info("reload_unchanged", "reload: nothing to do: the file says what is running");
+        return;
+    }
+    std::string refusal = one_line(applied.error());
+    if (refusal == last_refusal_ && !was_asked_for) return;
+    last_refusal_ = refusal;
+    log_.error("reload_refused", "reload: refused, the running config stays: " + refusal);
+}
+
+/// Makes a checked config the running one, or changes nothing. Says what changed; "" for nothing.
+Result<std::string> Server::apply(const config::Config& config) {
+    const config::Config before = snapshot_->config();
+    if (config == before) return std::string();
+    if (config.listen != before.listen && options_.steer && !options_.listen)
+        return fail(Error::of(format("listen changed from {} to {}, which a running proxify cannot do",
+                                     before.listen, config.listen),
+                              "restart proxify to change it"));
+    const PortSet had = ports_of(before), want = ports_of(config);
+    const PortSet added = want & ~had, removed = had & ~want;
+
+    // What can fail comes before anything is changed.
+    Listeners listeners;
+    if (!steering_) {
+        TRY_TO(bound, bind_ports(added));
+        listeners = std::move(bound);
+    }
+
+    log_.set(log_format(config), log_level(config));
+    auto names = names_of(config);
+    bool new_names = names != names_of(before);
+    resolver_->follow(std::move(names), config.resolve_interval);
+    if (new_names) resolver_->wait_for_first_answers(200ms);
+
+    // The worker knows the new services before a new port leads to it, and keeps the old ones
+    // for connections on their way from a port that is being removed.
+    publish(config);
+    if (steering_) {
+        if (auto steered = steering_->apply(want); !steered)
+            log_.error("steering_failed", "steering: " + one_line(steered.error()) +
+                                              "; the next reload tries again");
+        for (const auto& warning : steering_->shadow_warnings(added)) log_.warn("steering_warning", warning);
+    } else {
+        for (auto [port, listener] : listeners)
+            worker_->loop().post([this, listener] { worker_->listen(listener, capture::Door::bound); });
+        for (uint16_t port : steering::to_list(removed))
+            worker_->loop().post([this, port] { worker_->stop_listening(port); });
+    }
+    return format("{}, {} added, {} removed", count_text(config.services.size(), "service"),
+                  count_text(added.count(), "port"), count_text(removed.count(), "port"));
+}
+
+/// Builds a snapshot and waits until the worker uses it.
+void Server::publish(config::Config config) {
+    snapshot_ = routing::Snapshot::build(
+        std::move(config), [this](const std::string& host) { return resolver_->lookup(host); },
+        snapshot_.get(), loop_.now());
+    std::promise<void> used;
+    worker_->loop().post([this, &used] {
+        worker_->use(snapshot_);
+        used.set_value();
+    });
+    used.get_future().wait();
+    if (health_) health_->follow(*snapshot_);
+}
+
+void Server::on_resolved(const resolve::Resolver::Outcome& outcome) {
+    if (!outcome.changed || leaving_) return;
+    if (!outcome.error.empty()) {
+        log_.write(telemetry::Level::warn, "resolve_failed",
+                   format("resolve: {}: {}; {}", outcome.name, outcome.error,
+                          outcome.addresses.empty() ? "it has no address yet" : "its last addresses stay"),
+                   {{"name", outcome.name}, {"reason", outcome.error}});
+        return;
+    }
+    std::string list;
+    for (const Ip& ip : outcome.addresses) list += (list.empty() ? "" : ", ") + ip.text();
+    log_.write(telemetry::Level::info, "resolved", format("resolve: {} is {}", outcome.name, list),
+               {{"name", outcome.name}, {"addresses", list}});
+    publish(snapshot_->config());
+}
+
+/// Steering ends first, so that nobody new is led here; then the queue is served and sessions may
+/// finish. The worker's end, in start_worker(), ends the rest.
+void Server::leave() {
+    leaving_ = true;
+    const Duration deadline = snapshot_->config().drain;
+    log_.info("draining", format("draining: no new connections; sessions may finish for {}", to_text(deadline)));
+    if (steering_) steering_->end();
+    worker_->loop().post([this, deadline] { worker_->drain(deadline); });
+}
+
+}  // namespace proxify::control

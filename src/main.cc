@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cstdio>
+#include <iostream>
+
+#include "cli/check.h"
+#include "cli/options.h"
+#include "control/server.h"
+
+using namespace proxify;
+
+static int run(const cli::Options& options) {
+    auto server = control::Server::open({.steer = options.steer,
+                                         .config_path = options.config_path,
+                                         .listen = options.port});
+    if (!server) {
+        std::cerr << server.error().text() << '\n';
+        return cli::exit_failed;
+    }
+    (*server)->run();
+    return cli::exit_done;
+}
+
+int main(int argc, char** argv) {
+    auto options = cli::parse_options(argc, argv);
+    if (!options) {
+        std::cerr << options.error().text() << '\n';
+        return cli::exit_usage;
+    }
+    switch (options->command) {
+        case cli::Options::Command::help: std::cout << cli::help_text(); return cli::exit_done;
+        case cli::Options::Command::version: std::cout << cli::version_text(); return cli::exit_done;
+        case cli::Options::Command::check: return cli::run_check(*options, std::cout, std::cerr);
+        case cli::Options::Command::run: break;
+    }
+    return run(*options);
+}
