@@ -38,7 +38,7 @@ class Verdict {
 class Health {
   public:
     /// `guard` may be null. All on the loop's thread.
-    Health(io::Loop& loop, telemetry::Log& log, dial::Guard* guard)
+    Health(io::Loop& loop, telemetry::Journal& log, dial::Guard* guard)
         : loop_(loop), log_(log), guard_(guard) {}
 
     /// Checks the targets of this snapshot from now on, and no others.
@@ -70,7 +70,7 @@ class Health {
     Duration with_jitter(Duration interval);
 
     io::Loop& loop_;
-    telemetry::Log& log_;
+    telemetry::Journal& log_;
     dial::Guard* guard_;
     std::map<const balance::Target*, std::shared_ptr<Check>> checks_;
 };

@@ -22,7 +22,7 @@ namespace proxify::session {
 /// What a session needs of the worker it lives on. Outlives every session.
 struct Surroundings {
     io::Loop& loop;
-    telemetry::Log& log;
+    telemetry::Journal& log;
     dial::Guard* guard = nullptr;  ///< null when nothing is steered
     /// A target has failed real clients as often as its checks may fail: health/ should look.
     std::function<void(const routing::Service&, balance::Target&)> on_failing_target;

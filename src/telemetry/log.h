@@ -50,20 +50,30 @@ struct Happening {
     std::vector<std::pair<const char*, std::string>> fields;  ///< only in JSON: the message says it
 };
 
-class Log {
+/// Whoever wants to be told what happened. Log writes it down; a simulation keeps it to compare.
+class Journal {
   public:
-    /// Lines go to standard error.
-    Log(Format format, Level level);
-    /// Writes what is queued, then ends.
-    ~Log();
+    virtual ~Journal() = default;
+    virtual void session(SessionRecord&& record) = 0;
+    virtual void write(Level level, const char* event, std::string message,
+                       std::vector<std::pair<const char*, std::string>> fields = {}) = 0;
 
-    void session(SessionRecord&& record);
-    void write(Level level, const char* event, std::string message,
-               std::vector<std::pair<const char*, std::string>> fields = {});
     void debug(const char* event, std::string message) { write(Level::debug, event, std::move(message)); }
     void info(const char* event, std::string message) { write(Level::info, event, std::move(message)); }
     void warn(const char* event, std::string message) { write(Level::warn, event, std::move(message)); }
     void error(const char* event, std::string message) { write(Level::error, event, std::move(message)); }
+};
+
+class Log final : public Journal {
+  public:
+    /// Lines go to standard error.
+    Log(Format format, Level level);
+    /// Writes what is queued, then ends.
+    ~Log() override;
+
+    void session(SessionRecord&& record) override;
+    void write(Level level, const char* event, std::string message,
+               std::vector<std::pair<const char*, std::string>> fields) override;
 
     void set(Format format, Level level);
     bool shows(Level level) const { return level >= level_.load(std::memory_order_relaxed); }

@@ -10,7 +10,7 @@ namespace proxify::worker {
 
 using namespace io;
 
-Worker::Worker(Ring ring, telemetry::Log& log, Options options,
+Worker::Worker(Ring ring, telemetry::Journal& log, Options options,
                std::shared_ptr<const routing::Snapshot> snapshot)
     : loop_(std::move(ring)),
       log_(log),

@@ -31,7 +31,7 @@ struct Options {
 
 class Worker {
   public:
-    Worker(io::Ring ring, telemetry::Log& log, Options options,
+    Worker(io::Ring ring, telemetry::Journal& log, Options options,
            std::shared_ptr<const routing::Snapshot> snapshot);
     ~Worker();
 
@@ -69,7 +69,7 @@ class Worker {
     std::shared_ptr<const routing::Service> route(const capture::Arrival& arrival, const Door& door) const;
 
     io::Loop loop_;
-    telemetry::Log& log_;
+    telemetry::Journal& log_;
     Options options_;
     std::shared_ptr<const routing::Snapshot> snapshot_;
     session::Surroundings around_;
