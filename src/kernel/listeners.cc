@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernel/listeners.h"
+
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <filesystem>
+#include <fstream>
+
+#include "base/fd.h"
+#include "base/format.h"
+
+namespace proxify::kernel {
+
+static Listening to_listening(const inet_diag_msg& message) {
+    sockaddr_storage at{};
+    if (message.idiag_family == AF_INET) {
+        auto& v4 = reinterpret_cast<sockaddr_in&>(at);
+        v4.sin_port = message.id.idiag_sport;
+        std::memcpy(&v4.sin_addr, message.id.idiag_src, sizeof v4.sin_addr);
+    } else {
+        auto& v6 = reinterpret_cast<sockaddr_in6&>(at);
+        v6.sin6_port = message.id.idiag_sport;
+        std::memcpy(&v6.sin6_addr, message.id.idiag_src, sizeof v6.sin6_addr);
+    }
+    at.ss_family = message.idiag_family;
+    return {.address = Address::from_sockaddr(at), .inode = message.idiag_inode, .process = {}};
+}
+
+static Result<> dump_family(int netlink, uint8_t family, std::vector<Listening>& found) {
+    struct {
+        nlmsghdr header;
+        inet_diag_req_v2 body;
+    } request{};
+    request.header.nlmsg_len = sizeof request;
+    request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
+    request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+    request.body.sdiag_family = family;
+    request.body.sdiag_protocol = IPPROTO_TCP;
+    request.body.idiag_states = 1 << TCP_LISTEN;
+    if (send(netlink, &request, sizeof request, 0) < 0)
+        return fail(Error::from_errno(errno, "ask the kernel for its TCP listeners"));
+
+    alignas(nlmsghdr) char buffer[32 * 1024];
+    while (true) {
+        ssize_t received = recv(netlink, buffer, sizeof buffer, 0);
+        if (received < 0 && errno == EINTR) continue;
+        if (received <= 0)
+            return fail(Error::from_errno(errno, "read the kernel's list of TCP listeners"));
+        auto left = static_cast<size_t>(received);
+        for (auto* message = reinterpret_cast<const nlmsghdr*>(buffer); NLMSG_OK(message, left);
+             message = NLMSG_NEXT(message, left)) {
+            if (message->nlmsg_type == NLMSG_DONE) return {};
+            if (message->nlmsg_type == NLMSG_ERROR) {
+                const auto* error = static_cast<const nlmsgerr*>(NLMSG_DATA(message));
+                return fail(Error::from_errno(-error->error, "list the kernel's TCP listeners"));
+            }
+            found.push_back(to_listening(*static_cast<const inet_diag_msg*>(NLMSG_DATA(message))));
+        }
+    }
+}
+
+Result<std::vector<Listening>> tcp_listeners_here() {
+    auto netlink = Fd::adopt(socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
+    if (!netlink) return fail(Error::from_errno(errno, "open a sock_diag socket"));
+    std::vector<Listening> found;
+    TRY(dump_family(netlink.get(), AF_INET, found));
+    TRY(dump_family(netlink.get(), AF_INET6, found));
+    return found;
+}
+
+/// The inode in "socket:[12345]", or 0.
+static uint64_t socket_inode(std::string_view link) {
+    constexpr std::string_view prefix = "socket:[";
+    uint64_t inode = 0;
+    if (link.starts_with(prefix))
+        std::from_chars(link.data() + prefix.size(), link.data() + link.size(), inode);
+    return inode;
+}
+
+static std::string name_of_process(const std::filesystem::path& folder) {
+    std::string name;
+    std::getline(std::ifstream(folder / "comm"), name);
+    return format("{} (pid {})", name, folder.filename().string());
+}
+
+void name_processes(std::vector<Listening>& listeners) {
+    namespace fs = std::filesystem;
+    constexpr auto options = fs::directory_options::skip_permission_denied;
+    std::error_code ignored;  // processes come and go, and some are none of our business
+
+    for (fs::directory_iterator process("/proc", options, ignored), end; process != end;
+         process.increment(ignored)) {
+        auto pid = process->path().filename().string();
+        if (pid.find_first_not_of("0123456789") != std::string::npos) continue;
+        for (fs::directory_iterator file(process->path() / "fd", options, ignored); file != end;
+             file.increment(ignored)) {
+            uint64_t inode = socket_inode(fs::read_symlink(file->path(), ignored).native());
+            if (inode == 0) continue;
+            for (auto& listening : listeners)
+                if (listening.inode == inode && listening.process.empty())
+                    listening.process = name_of_process(process->path());
+        }
+    }
+}
+
+}  // namespace proxify::kernel
