@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// Steering: the configured ports of this host lead to one listener, from start() to end().
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/address.h"
+#include "base/result.h"
+#include "kernel/steering_program.h"
+#include "steering/plan.h"
+
+namespace proxify::steering {
+
+class Steering {
+  public:
+    /// Steers the ports of `want` to the listening socket, in the calling thread's network
+    /// namespace. Either all of it works, or nothing is left in the kernel.
+    static Result<Steering> start(int listener_fd, const PortSet& want);
+
+    /// Makes the map serve a new config. Whoever serves the connections must know that config
+    /// already. After an error the map holds something between old and new; applying again is safe.
+    Result<> apply(const PortSet& want);
+
+    /// No new connection is steered from here on. What waits in the listener's queue is still
+    /// there: accept until it is empty, then close the listener.
+    void end() { program_.detach(); }
+
+    /// Whether the port leads to proxify now, by config or by hand. One system call.
+    bool steers(uint16_t port) const { return program_.has_port(port); }
+
+    /// Whether the port is in the map because somebody put it there by hand. From any thread.
+    bool is_added_by_hand(uint16_t port) const;
+
+    /// Around a dial of our own to an address of this host, so that it is not steered back here;
+    /// `source` is what the dialling socket is bound to. Any thread may call these.
+    bool guard_dial(const Address& source) { return program_.guard_dial(source); }
+    void unguard_dial(const Address& source) { program_.unguard_dial(source); }
+
+    /// Sentences for the operator about what was found at the start: other steering programs, and
+    /// listeners that get no connections any more.
+    const std::vector<std::string>& warnings() const { return warnings_; }
+
+    /// One sentence for each local listener on one of these ports that is not our own.
+    std::vector<std::string> shadow_warnings(const PortSet& ports) const;
+
+    Result<kernel::SteeringProgram::Ids> ids() const { return program_.ids(); }
+    Result<std::vector<kernel::Counter>> counters() const { return program_.counters(); }
+
+  private:
+    Steering(kernel::SteeringProgram program, uint64_t listener_inode)
+        : program_(std::move(program)), listener_inode_(listener_inode) {}
+
+    kernel::SteeringProgram program_;
+    uint64_t listener_inode_;
+    PortSet own_;  ///< the ports that proxify itself put into the map
+    std::unique_ptr<std::mutex> own_lock_ = std::make_unique<std::mutex>();
+    std::vector<std::string> warnings_;
+};
+
+}  // namespace proxify::steering
