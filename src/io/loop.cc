@@ -7,26 +7,7 @@
 
 namespace proxify::io {
 
-/// The frame around a spawned task: it starts at once and frees itself at its end.
-struct Loop::Detached {
-    struct promise_type {
-        Detached get_return_object() { return {}; }
-        std::suspend_never initial_suspend() noexcept { return {}; }
-        std::suspend_never final_suspend() noexcept { return {}; }
-        void return_void() {}
-        void unhandled_exception() noexcept { std::terminate(); }
-    };
-};
-
 Loop::~Loop() { expect(spawned_ == 0, "a loop outlives the tasks it spawned"); }
-
-Loop::Detached Loop::detach(Task<> task) {
-    ++spawned_;
-    co_await std::move(task);
-    --spawned_;
-}
-
-void Loop::spawn(Task<> task) { detach(std::move(task)); }
 
 void Loop::run() {
     while (!stopping_ || spawned_ > 0) {

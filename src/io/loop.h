@@ -35,7 +35,7 @@ class Loop {
     void post(Message message);
 
     /// Starts a task that nobody awaits. The loop outlives it.
-    void spawn(Task<> task);
+    void spawn(Task<> task) { std::move(task).start_alone(spawned_); }
     size_t spawned() const { return spawned_; }
 
     Time now() const { return ring_.now(); }
@@ -51,8 +51,6 @@ class Loop {
     auto sleep(Duration duration);
 
   private:
-    struct Detached;
-    Detached detach(Task<> task);
     void read_mail();
     void feed_starved();
 

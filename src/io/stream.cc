@@ -14,7 +14,7 @@ void Chunk::park() {
     std::exchange(ring_, nullptr)->provide(buffer_);
 }
 
-Stream::Stream(Loop& loop, Socket socket) : loop_(loop), socket_(std::move(socket)) {
+Stream::Stream(Loop& loop, Socket socket) : loop_(loop), handle_(socket.release()) {
     receive_op_.stream = writable_op_.stream = this;
     receive_op_.on_event = [](Completion& op, Event event) {
         static_cast<ReceiveOp&>(op).stream->on_received(event);
@@ -26,6 +26,7 @@ Stream::Stream(Loop& loop, Socket socket) : loop_(loop), socket_(std::move(socke
 
 Stream::~Stream() {
     expect(!receiving_ && !awaiting_writable_, "a stream goes when the kernel is done with it");
+    ring().close(handle_);
 }
 
 void Stream::keep_receiving() {
@@ -33,12 +34,12 @@ void Stream::keep_receiving() {
     receiving_ = true;
     bool once = careful_ > 0;
     if (once) --careful_;
-    ring().receive(socket_.handle(), once, receive_op_);
+    ring().receive(handle_, once, receive_op_);
 }
 
 void Stream::receive_again() {
     starved_ = false;
-    ring().receive(socket_.handle(), careful_ > 0, receive_op_);
+    ring().receive(handle_, careful_ > 0, receive_op_);
 }
 
 void Stream::on_received(Event event) {
@@ -75,7 +76,8 @@ void Stream::on_received(Event event) {
     // Nobody waits: what we feed is held up, so this chunk must not keep a shared buffer.
     if (!received.chunk.empty()) {
         received.chunk.park();
-        waiting_chunks_.push_back(std::move(received.chunk));
+        if (!waiting_chunks_) waiting_chunks_ = std::make_unique<std::vector<Chunk>>();
+        waiting_chunks_->push_back(std::move(received.chunk));
     }
     tell_quiet();
 }
@@ -85,9 +87,10 @@ bool Stream::read_what_waits(Received& received) {
         received.error = ECANCELED;
         return true;
     }
-    if (!waiting_chunks_.empty()) {
-        received.chunk = std::move(waiting_chunks_.front());
-        waiting_chunks_.erase(waiting_chunks_.begin());
+    if (waiting_chunks_) {
+        received.chunk = std::move(waiting_chunks_->front());
+        waiting_chunks_->erase(waiting_chunks_->begin());
+        if (waiting_chunks_->empty()) waiting_chunks_.reset();
         return true;
     }
     received.error = error_;
@@ -121,7 +124,7 @@ void Stream::abandon_receive() {
 void Stream::wait_writable(std::coroutine_handle<> awaiter) {
     writer_ = awaiter;
     awaiting_writable_ = true;
-    ring().wait_writable(socket_.handle(), writable_op_);
+    ring().wait_writable(handle_, writable_op_);
 }
 
 void Stream::on_writable() {

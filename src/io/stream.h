@@ -88,7 +88,7 @@ class Chunk {
     uint16_t buffer_ = 0;
 };
 
-/// What receive() gave: bytes; or no bytes, and then the end of the stream (error 0), a
+/// What a receive gave: bytes; or no bytes, and then the end of the stream (error 0), a
 /// failure (an errno), or ECANCELED after stop().
 struct Received {
     Chunk chunk;
@@ -105,7 +105,7 @@ class Stream {
 
     struct Receive {
         Stream& stream;
-        Received received{};
+        Received& received;
         std::coroutine_handle<> awaiter{};
         bool await_ready() { return stream.read_what_waits(received); }
         void await_suspend(std::coroutine_handle<> caller) {
@@ -113,13 +113,14 @@ class Stream {
             stream.receiver_ = this;
             stream.keep_receiving();
         }
-        Received await_resume() { return std::move(received); }
+        void await_resume() {}
     };
-    Receive receive() { return {*this}; }
+    /// `co_await from.receive(received);` fills `received`, which stays where it is meanwhile.
+    Receive receive(Received& received) { return {*this, received}; }
 
     /// Bytes taken, -EAGAIN when none fit, or -errno.
     int send_now(std::span<const std::byte> bytes) {
-        return ring().send_now(socket_.handle(), bytes);
+        return ring().send_now(handle_, bytes);
     }
 
     struct Writable {
@@ -138,9 +139,9 @@ class Stream {
     void stop();
     bool is_stopped() const { return stopped_; }
 
-    void shutdown_write() { ring().shutdown_write(socket_.handle()); }
-    int unacknowledged() { return ring().unacknowledged(socket_.handle()); }
-    void reset_on_close() { socket_.reset_on_close(); }
+    void shutdown_write() { ring().shutdown_write(handle_); }
+    int unacknowledged() { return ring().unacknowledged(handle_); }
+    void reset_on_close() { ring().reset_on_close(handle_); }
 
     /// Waits until the kernel holds no operation of this stream; stop() first.
     struct Quiet {
@@ -176,13 +177,14 @@ class Stream {
     static constexpr uint8_t careful_receives = 64;
 
     Loop& loop_;
-    Socket socket_;
+    Handle handle_;
     ReceiveOp receive_op_;
     WritableOp writable_op_;
     Receive* receiver_ = nullptr;
     std::coroutine_handle<> writer_;
     std::coroutine_handle<> quiet_;
-    std::vector<Chunk> waiting_chunks_;  ///< parked: read, but nobody was waiting; newest last
+    /// Parked: read, but nobody was waiting. Newest last; made when it is needed first.
+    std::unique_ptr<std::vector<Chunk>> waiting_chunks_;
     int error_ = 0;                      ///< with ended_: why
     bool ended_ = false;
     bool receiving_ = false;  ///< the kernel holds a receive, or it waits for a buffer

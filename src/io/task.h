@@ -10,6 +10,7 @@
 #pragma once
 
 #include <coroutine>
+#include <cstddef>
 #include <exception>
 #include <optional>
 #include <utility>
@@ -20,18 +21,21 @@ namespace proxify::io {
 
 namespace detail {
 
-/// Who goes on when a task is done: its awaiter, at once, or when the last of several is done.
+/// Who goes on when a task is done: its awaiter, at once, or when the last of several is done. A
+/// task without an awaiter was spawned: it is counted in `running`, and frees itself.
 struct PromiseBase {
     std::coroutine_handle<> awaiter;
-    int* running = nullptr;
+    size_t* running = nullptr;
 
     struct Finish {
         bool await_ready() noexcept { return false; }
         template <class Promise>
         std::coroutine_handle<> await_suspend(std::coroutine_handle<Promise> done) noexcept {
             PromiseBase& promise = done.promise();
-            if (promise.running && --*promise.running > 0) return std::noop_coroutine();
-            return promise.awaiter;
+            bool is_last = !promise.running || --*promise.running == 0;
+            if (promise.awaiter) return is_last ? promise.awaiter : std::noop_coroutine();
+            done.destroy();
+            return std::noop_coroutine();
         }
         void await_resume() noexcept {}
     };
@@ -85,6 +89,14 @@ class [[nodiscard]] Task {
 
     Frame frame() const { return frame_; }
 
+    /// Starts it without an awaiter; `running` counts it until it has ended.
+    void start_alone(size_t& running) && {
+        ++running;
+        auto frame = std::exchange(frame_, {});
+        frame.promise().running = &running;
+        frame.resume();
+    }
+
   private:
     explicit Task(Frame frame) : frame_(frame) {}
     Frame frame_;
@@ -109,7 +121,7 @@ class [[nodiscard]] Both {
 
   private:
     Task<> first_, second_;
-    int running_ = 3;
+    size_t running_ = 3;
 };
 
 inline Both both(Task<> first, Task<> second) { return {std::move(first), std::move(second)}; }

@@ -46,7 +46,8 @@ Task<> Relay::pump(Side from_side) {
     Stream& to = stream(other(from_side));
     uint64_t& moved = from_side == Side::client ? to_target_ : to_client_;
     for (;;) {
-        Received received = co_await from.receive();
+        Received received;
+        co_await from.receive(received);
         if (received.error == ECANCELED) co_return;
         if (received.error != 0) {
             // All it had sent is delivered; nobody is left to send to it, or to wait for it.

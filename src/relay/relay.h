@@ -41,7 +41,7 @@ class Relay {
     };
 
     io::Task<> pump(Side from_side);
-    io::Task<> flush(io::Stream& stream);
+    [[gnu::noinline]] io::Task<> flush(io::Stream& stream);  // its frame stays out of run()'s
     void finish(Side side);           ///< it has sent all it will
     void gone(Side side, int error);  ///< it reset the connection, or vanished
     void check_idle();

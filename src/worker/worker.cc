@@ -54,7 +54,8 @@ Task<> Worker::serve(std::shared_ptr<Door> door) {
             Socket socket(loop_.ring(), static_cast<Handle>(accepted));
             auto arrival = capture::arrive(std::move(socket), door->kind);
             auto service = route(arrival, *door);
-            loop_.spawn(hold_session(std::move(arrival), std::move(service)));
+            loop_.spawn(hold(std::make_unique<session::Session>(around_, next_id_++, std::move(arrival),
+                                                                std::move(service))));
             if (session_count_ < options_.sessions_max || draining_) continue;
         } else if (accepted == -ECANCELED) {
             break;  // the queue is empty and the listener is to go
@@ -84,19 +85,18 @@ std::shared_ptr<const routing::Service> Worker::route(const capture::Arrival& ar
     return snapshot_->default_service();
 }
 
-/// A session and its place in the list.
-Task<> Worker::hold_session(capture::Arrival arrival, std::shared_ptr<const routing::Service> service) {
-    session::Session session(around_, next_id_++, std::move(arrival), std::move(service));
-    session.next = sessions_;
-    if (sessions_) sessions_->previous = &session;
-    sessions_ = &session;
+/// A session's life, and its place in the list.
+Task<> Worker::hold(std::unique_ptr<session::Session> session) {
+    session->next = sessions_;
+    if (sessions_) sessions_->previous = session.get();
+    sessions_ = session.get();
     ++session_count_;
 
-    co_await session.live();
+    co_await session->live();
 
     --session_count_;
-    if (session.next) session.next->previous = session.previous;
-    (session.previous ? session.previous->next : sessions_) = session.next;
+    if (session->next) session->next->previous = session->previous;
+    (session->previous ? session->previous->next : sessions_) = session->next;
     if (!waiting_doors_.empty()) waiting_doors_.front()->room.raise();
     if (draining_ && session_count_ == 0) drained_.raise();
 }

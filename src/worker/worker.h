@@ -64,7 +64,7 @@ class Worker {
     };
 
     io::Task<> serve(std::shared_ptr<Door> door);
-    io::Task<> hold_session(capture::Arrival arrival, std::shared_ptr<const routing::Service> service);
+    io::Task<> hold(std::unique_ptr<session::Session> session);
     io::Task<> end_drain(Duration deadline);
     std::shared_ptr<const routing::Service> route(const capture::Arrival& arrival, const Door& door) const;
 
