@@ -28,7 +28,8 @@ struct TargetPort {
     Kind kind = Kind::fixed;
     uint16_t value = 0;  ///< the port, unused, or what is added
 
-    /// Where a client that dialled `dialled` goes. Never overflows: the file was checked.
+    /// Where a client that dialled `dialled`, a port of the service, goes: the file was checked, so
+    /// the sum is a port.
     uint16_t for_dialled(uint16_t dialled) const {
         if (kind == Kind::fixed) return value;
         return static_cast<uint16_t>(dialled + (kind == Kind::offset ? value : 0));
@@ -84,6 +85,7 @@ struct Log {
 struct Config {
     uint16_t listen = 8080;                 ///< the steering listener's port; -p overrides it
     std::optional<size_t> default_service;  ///< index into services
+    std::optional<size_t> workers;          ///< threads that carry connections; unset: one a core
     Duration drain = 10s;                   ///< how long sessions may finish after SIGTERM
     Duration resolve_interval = 30s;        ///< how often names are resolved again
     Log log;

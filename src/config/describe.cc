@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+// A Config in words, aligned for eyes. Nothing parses this.
+#include <algorithm>
+
+#include "base/format.h"
+#include "config/config.h"
+
+namespace proxify::config {
+namespace {
+
+/// Lines of "label   value"; further values go below the first, without a label.
+class Page {
+  public:
+    Page(std::string indent, size_t label_width)
+        : indent_(std::move(indent)), label_width_(label_width) {}
+    void line(std::string_view label, std::string_view value) {
+        text_ += format("{}{:<{}}  {}\n", indent_, label, label_width_, value);
+    }
+    std::string text() && { return std::move(text_); }
+
+  private:
+    std::string indent_;
+    size_t label_width_;
+    std::string text_;
+};
+
+/// "1 port", "5 ports"
+std::string counted(size_t count, std::string_view noun) {
+    return format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
+
+size_t count_ports(const Service& service) {
+    size_t count = 0;
+    for (auto range : service.ports) count += range.last - range.first + 1u;
+    return count;
+}
+
+/// In rising order, with neighbours joined: 5001, 5002, "5003-5005" is 5001-5005.
+std::vector<PortRange> joined(std::vector<PortRange> ranges) {
+    std::ranges::sort(ranges);
+    std::vector<PortRange> out;
+    for (auto range : ranges) {
+        if (!out.empty() && out.back().last + 1 >= range.first)
+            out.back().last = range.last;
+        else
+            out.push_back(range);
+    }
+    return out;
+}
+
+void describe_ports(const Service& service, Page& page) {
+    constexpr size_t width_max = 80, lines_max = 6;
+    auto ranges = joined(service.ports);
+    if (ranges.empty()) return page.line("ports", "none of its own");
+    std::string_view label = "ports";
+    std::string line;
+    size_t lines = 0;
+    for (size_t i = 0; i < ranges.size(); ++i) {
+        auto [first, last] = ranges[i];
+        auto word = first == last ? format("{}", first) : format("{}-{}", first, last);
+        if (line.size() + word.size() > width_max) {
+            page.line(std::exchange(label, ""), line);
+            line.clear();
+            if (++lines == lines_max)
+                return page.line("", format("and {} more", ranges.size() - i));
+        }
+        line += word + (i + 1 < ranges.size() ? ", " : "");
+    }
+    page.line(label, line);
+}
+
+std::string describe_target(const TargetSpec& target, const Config& config) {
+    std::string notes;
+    auto note = [&](const std::string& text) { notes += (notes.empty() ? "" : "; ") + text; };
+    if (target.port.kind == TargetPort::Kind::same) note("the port that was dialled");
+    if (target.port.kind == TargetPort::Kind::offset)
+        note(format("the port that was dialled, plus {}", target.port.value));
+    if (!target.ip) note(format("looked up every {}", to_text(config.resolve_interval)));
+    return notes.empty() ? target.text : format("{}  ({})", target.text, notes);
+}
+
+std::string describe_health(const HealthSpec& health) {
+    if (!health.enabled) return "not checked; only real connections tell";
+    auto port = health.port ? format(" on port {}", *health.port) : "";
+    return format("tcp{} every {}, timeout {}; up after {}, down after {}", port,
+                  to_text(health.interval), to_text(health.timeout), health.rise, health.fall);
+}
+
+std::string describe_timeouts(const Timeouts& timeouts) {
+    const Timeouts usual;
+    std::string out;
+    auto add = [&](std::string_view name, Duration value, Duration usual_value) {
+        if (value != usual_value)
+            out += format("{}{} {}", out.empty() ? "" : ", ", name, to_text(value));
+    };
+    add("connect", timeouts.connect, usual.connect);
+    add("idle", timeouts.idle, usual.idle);
+    add("half-close", timeouts.half_close, usual.half_close);
+    return out;
+}
+
+std::string describe_service(const Service& service, const Config& config) {
+    Page page("  ", 8);
+    describe_ports(service, page);
+    std::string_view label = "targets";
+    for (const auto& target : service.targets)
+        page.line(std::exchange(label, ""), describe_target(target, config));
+    page.line("health", describe_health(service.health));
+    if (auto timeouts = describe_timeouts(service.timeouts); !timeouts.empty())
+        page.line("timeouts", timeouts);
+    if (service.tries != Service{}.tries) page.line("tries", std::to_string(service.tries));
+    return format("service {}\n", service.name) + std::move(page).text();
+}
+
+std::string describe_log(const Log& log) {
+    static constexpr std::string_view levels[] = {"debug", "info", "warn", "error", "off"};
+    return format("{}, {}", log.format == LogFormat::json ? "json" : "text",
+                  levels[static_cast<size_t>(log.level)]);
+}
+
+}  // namespace
+
+std::string describe(const Config& config) {
+    Page page("", 15);
+    page.line("listener", format("port {}, with -b", config.listen));
+    page.line("default service", config.default_service
+                                     ? config.services[*config.default_service].name
+                                     : std::string("none"));
+    page.line("drain timeout", to_text(config.drain));
+    page.line("log", describe_log(config.log));
+    auto out = std::move(page).text() + "\n";
+
+    size_t ports = 0, targets = 0;
+    for (const auto& service : config.services) {
+        out += describe_service(service, config) + "\n";
+        ports += count_ports(service);
+        targets += service.targets.size();
+    }
+    return out + format("{}, {}, {}\n", counted(config.services.size(), "service"),
+                        counted(targets, "target"), counted(ports, "port"));
+}
+
+}  // namespace proxify::config

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "config/words.h"
+
+#include <algorithm>
+#include <charconv>
+#include <optional>
+
+#include "base/format.h"
+
+namespace proxify::config {
+
+static bool is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
+static bool is_letter(char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+// ---- durations
+
+Understood<Duration> read_duration(std::string_view text) {
+    struct Unit {
+        std::string_view name;
+        Duration size;
+    };
+    static constexpr Unit units[] = {{"h", 1h}, {"m", 1min}, {"s", 1s}, {"ms", 1ms}};
+    // Numbers stop growing here: further than any key allows, and four of them still fit.
+    constexpr Duration far_too_long = 24h * 1000;
+
+    auto complaint = [&](std::string hint = {}) {
+        return std::unexpected(Complaint{
+            format(R"(expected a duration such as "250ms", "5s", "1m30s" or "1h", found {})",
+                   quoted(text)),
+            std::move(hint)});
+    };
+    Duration total{};
+    size_t next_unit = 0, i = 0;
+    do {
+        auto digits_begin = i;
+        int64_t count = 0;
+        for (; i < text.size() && is_digit(text[i]); ++i)
+            count = std::min<int64_t>(count * 10 + (text[i] - '0'), far_too_long / 1ms);
+        if (i == digits_begin) return complaint();
+        if (digits_begin == 0 && i == text.size())
+            return complaint(
+                format(R"(add a unit: "{}s" or "{}ms")", printable(text), printable(text)));
+
+        auto name_begin = i;
+        while (i < text.size() && is_letter(text[i])) ++i;
+        auto name = text.substr(name_begin, i - name_begin);
+        auto* unit = std::find_if(units + next_unit, std::end(units),
+                                  [&](const Unit& known) { return known.name == name; });
+        if (unit == std::end(units))
+            return complaint("units are h, m, s and ms, each once, the largest first");
+        total += std::min(count, far_too_long / unit->size) * unit->size;
+        next_unit = static_cast<size_t>(unit - units) + 1;
+    } while (i < text.size());
+    return total;
+}
+
+// ---- ports
+
+// Digits only: no sign, no spaces, no leading zero (which people read as octal, or as a typo).
+static std::optional<uint16_t> read_port_number(std::string_view text) {
+    uint16_t port = 0;
+    auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
+    bool whole = error == std::errc() && end == text.data() + text.size();
+    if (!whole || text.front() == '0') return std::nullopt;
+    return port;
+}
+
+Understood<PortRange> read_ports(std::string_view text) {
+    auto dash = text.find('-');
+    auto first = read_port_number(text.substr(0, dash));
+    auto last = dash == std::string_view::npos ? first : read_port_number(text.substr(dash + 1));
+    if (!first || !last)
+        return std::unexpected(Complaint{
+            format(R"(expected a number from 1 to 65535 or a range like "5300-5399", found {})",
+                   quoted(text)),
+            {}});
+    if (*first > *last)
+        return std::unexpected(Complaint{format("the range {} ends before it begins", quoted(text)),
+                                         format(R"(write "{}-{}")", *last, *first)});
+    return PortRange{*first, *last};
+}
+
+// ---- targets
+
+static std::optional<TargetPort> read_target_port(std::string_view text) {
+    if (text == "*") return TargetPort{TargetPort::Kind::same, 0};
+    bool added = text.starts_with('+');
+    auto number = read_port_number(added ? text.substr(1) : text);
+    if (!number) return std::nullopt;
+    return TargetPort{added ? TargetPort::Kind::offset : TargetPort::Kind::fixed, *number};
+}
+
+// The names that DNS and /etc/hosts can hold, with the underscore that container networks use.
+static bool is_host_name(std::string_view host) {
+    if (host.ends_with('.')) host.remove_suffix(1);
+    if (host.empty() || host.size() > 253) return false;
+    while (true) {
+        auto dot = host.find('.');
+        auto label = host.substr(0, dot);
+        if (label.empty() || label.size() > 63 || label.front() == '-' || label.back() == '-')
+            return false;
+        auto fits = [](char c) { return is_letter(c) || is_digit(c) || c == '-' || c == '_'; };
+        if (!std::ranges::all_of(label, fits)) return false;
+        if (dot == std::string_view::npos) return true;
+        host.remove_prefix(dot + 1);
+    }
+}
+
+// No top-level domain is a number: what ends in one was meant to be an IPv4 address.
+static bool looks_like_ipv4(std::string_view host) {
+    if (host.ends_with('.')) host.remove_suffix(1);
+    auto last_label = host.substr(host.rfind('.') + 1);
+    return !last_label.empty() && std::ranges::all_of(last_label, is_digit);
+}
+
+Understood<TargetSpec> read_target(std::string_view text) {
+    auto complaint = [&](std::string why, std::string hint) {
+        return std::unexpected(
+            Complaint{format("target {} {}", quoted(text), why), std::move(hint)});
+    };
+    constexpr auto forms = R"(a target is "10.0.0.1:80", "[2001:db8::1]:80" or "name.example:80")";
+
+    if (text == "original")
+        return complaint("is not available in this version", "name the targets by address or name");
+    if (auto scheme = text.find("://"); scheme != std::string_view::npos)
+        return complaint("is a URL", forms);
+    if (Ip::parse(text) && text.find(':') != std::string_view::npos)
+        return complaint("has no port", format(R"(write "[{}]:80")", text));
+
+    auto colon = text.rfind(':');
+    if (colon == std::string_view::npos || text.ends_with(']'))
+        return complaint("has no port", text.empty() || text.size() > 80
+                                            ? std::string(forms)
+                                            : format(R"(write "{}:80")", printable(text)));
+    auto host = text.substr(0, colon), port_text = text.substr(colon + 1);
+    auto port = read_target_port(port_text);
+    if (!port)
+        return complaint(
+            format("has {} where its port should be", quoted(port_text)),
+            R"(a port is a number from 1 to 65535, "*" for the port that was dialled, or "+1000" for 1000 more)");
+
+    bool bracketed = host.size() >= 2 && host.front() == '[' && host.back() == ']';
+    if (bracketed) host = host.substr(1, host.size() - 2);
+    auto ip = Ip::parse(host);
+    bool has_colons = host.find(':') != std::string_view::npos;
+
+    if (host.find('%') != std::string_view::npos)
+        return complaint("has an interface in it", "addresses with %interface are not supported");
+    if (ip && has_colons && !bracketed)
+        return complaint("needs brackets around its IPv6 address",
+                         format(R"(write "[{}]:{}")", host, port_text));
+    if (bracketed && !(ip && has_colons))
+        return complaint(format("has {} in brackets, which is not an IPv6 address", quoted(host)),
+                         forms);
+    if (!ip && looks_like_ipv4(host))
+        return complaint(
+            format("has {} for an address, which is not an IPv4 address", quoted(host)), forms);
+    if (!ip && !is_host_name(host))
+        return complaint(format("has {} for a host, which is no name and no address", quoted(host)),
+                         forms);
+    if (ip && (*ip == Ip::v4(0, 0, 0, 0) || *ip == Ip{.bytes = {}, .is_v4 = false}))
+        return complaint("has the address that means \"any\"; nothing can be reached there",
+                         R"(this host itself is "127.0.0.1" or "[::1]")");
+    return TargetSpec{
+        .text = std::string(text), .host = std::string(host), .ip = ip, .port = *port};
+}
+
+// ---- text for messages
+
+std::string printable(std::string_view text) {
+    constexpr size_t bytes_max = 100;
+    std::string out;
+    for (size_t i = 0; i < text.size(); ++i) {
+        auto byte = static_cast<unsigned char>(text[i]);
+        bool continues_character = (byte & 0xC0) == 0x80;
+        if (out.size() >= bytes_max && (!continues_character || out.size() >= bytes_max + 4))
+            return out + "...";
+        bool c1_control = byte == 0xC2 && i + 1 < text.size() && (text[i + 1] & 0xE0) == 0x80;
+        if (byte < 0x20 || byte == 0x7F) {
+            out += format("\\x{:02X}", byte);
+        } else if (c1_control) {
+            out += format("\\x{:02X}", static_cast<unsigned char>(text[++i]));
+        } else {
+            out += text[i];
+        }
+    }
+    return out;
+}
+
+std::string quoted(std::string_view text) {
+    return '"' + printable(text) + '"';
+}
+
+}  // namespace proxify::config

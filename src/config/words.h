@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// The small languages inside the strings of targets.toml: durations, ports, targets. Pure functions
+// from text to a value, or to a complaint that says what would have been right.
+#pragma once
+
+#include <expected>
+#include <string>
+#include <string_view>
+
+#include "config/config.h"
+
+namespace proxify::config {
+
+struct Complaint {
+    std::string text;  ///< "expected ..., found ..."
+    std::string hint;  ///< what to write instead, where it can be told
+};
+
+template <class T>
+using Understood = std::expected<T, Complaint>;
+
+/// "250ms", "5s", "1m30s", "1h": whole numbers, largest unit first. Zero and lengths beyond a year
+/// are understood too; what is sensible depends on the key.
+Understood<Duration> read_duration(std::string_view text);
+
+/// "5300-5399", or "5001" for a range of one.
+Understood<PortRange> read_ports(std::string_view text);
+
+/// "10.0.0.1:80", "[::1]:80", "name.example:80"; the port may be "*" or "+1000" too.
+Understood<TargetSpec> read_target(std::string_view text);
+
+/// Text for a message: on one line, without control characters, shortened when it is very long.
+std::string printable(std::string_view text);
+/// The same in double quotes.
+std::string quoted(std::string_view text);
+
+}  // namespace proxify::config

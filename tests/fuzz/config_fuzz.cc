@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// libFuzzer: no text crashes config::parse(), and what it accepts can be described and is within
+// the bounds that the rest of the program relies on.
+//
+//     clang++-19 -std=c++23 -g -O1 -D_GNU_SOURCE -fsanitize=fuzzer,address,undefined -Isrc \
+//         tests/fuzz/config_fuzz.cc src/config/*.cc src/base/*.cc -lfmt -o /tmp/config_fuzz
+//     mkdir -p /tmp/corpus && cp targets.toml /tmp/corpus && /tmp/config_fuzz /tmp/corpus
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "base/expect.h"
+#include "config/config.h"
+
+using namespace proxify;
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+    auto config = config::parse({reinterpret_cast<const char*>(data), size}, "fuzz.toml");
+    if (!config) {
+        expect(!config.error().text().empty(), "a refusal says why");
+        return 0;
+    }
+    expect(!config->services.empty(), "a config has a service");
+    expect(!config->default_service || *config->default_service < config->services.size(),
+           "the default service exists");
+    for (const auto& service : config->services) {
+        expect(!service.name.empty() && !service.targets.empty() && service.tries > 0,
+               "a service is whole");
+        for (auto range : service.ports) {
+            expect(range.first >= 1 && range.first <= range.last, "a range rises");
+            for (const auto& target : service.targets)
+                expect(target.port.for_dialled(range.last) >= 1 &&
+                           (target.port.kind != config::TargetPort::Kind::offset ||
+                            target.port.for_dialled(range.last) > range.last),
+                       "a target's port does not wrap round");
+        }
+    }
+    config::describe(*config);
+    return 0;
+}

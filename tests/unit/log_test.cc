@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "telemetry/log.h"
+
+#include "support/catch.h"
+
+using namespace proxify;
+using namespace proxify::telemetry;
+
+static SessionRecord record() {
+    return {.id = 7,
+            .service = std::make_shared<const std::string>("web"),
+            .client = *Address::parse("198.51.100.7:51522"),
+            .original_dst = *Address::parse("[2001:db8::1]:443"),
+            .target = *Address::parse("203.0.113.4:8443"),
+            .to_target = 812,
+            .to_client = 49357,
+            .duration = 2100ms,
+            .tried = 1,
+            .ending = {.party = Party::target, .stage = Stage::connect, .reason = "refused", .error = ECONNREFUSED}};
+}
+
+static const WallTime moment{std::chrono::seconds(1'700'000'000) + 203ms};
+
+TEST_CASE("a session is one line of text, aligned with what operators of HAProxy know") {
+    auto line = render(Format::text, moment, record());
+    CHECK(line.substr(12) ==
+          " info  session 7 service=web client=198.51.100.7:51522 original_dst=[2001:db8::1]:443 "
+          "target=203.0.113.4:8443 to_target=812B to_client=48.2KiB duration=2.10s tried=1 "
+          "ending=TC refused: Connection refused");
+}
+
+TEST_CASE("a session is one object of JSON") {
+    CHECK(render(Format::json, moment, record()) ==
+          R"({"time":"2023-11-14T22:13:20.203Z","level":"info","event":"session","id":7,"service":"web",)"
+          R"("client":"198.51.100.7:51522","original_dst":"[2001:db8::1]:443","target":"203.0.113.4:8443",)"
+          R"("to_target":812,"to_client":49357,"duration_ms":2100.000,"tried":1,"ending":"TC",)"
+          R"("reason":"refused: Connection refused"})");
+}
+
+TEST_CASE("a session without service and target says so") {
+    SessionRecord bare;
+    CHECK(render(Format::json, moment, bare).find(R"("service":"-")") != std::string::npos);
+    CHECK(render(Format::text, moment, bare).find("target=- ") != std::string::npos);
+}
+
+TEST_CASE("what comes from outside cannot break a line of JSON") {
+    Happening odd{.level = Level::warn, .event = "odd", .message = "a \"quote\", a \\ and a \n", .fields = {{"key", "\x01"}}};
+    CHECK(render(Format::json, moment, odd) ==
+          R"({"time":"2023-11-14T22:13:20.203Z","level":"warn","event":"odd",)"
+          R"("message":"a \"quote\", a \\ and a \u000a","key":"\u0001"})");
+}
+
+TEST_CASE("a level hides what is below it") {
+    Log log(Format::text, Level::warn);
+    CHECK_FALSE(log.shows(Level::info));
+    CHECK(log.shows(Level::warn));
+    log.set(Format::json, Level::off);
+    CHECK_FALSE(log.shows(Level::error));
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "cli/check.h"
+#include "cli/options.h"
+#include "support/catch.h"
+#include "support/temp_dir.h"
+
+using namespace proxify;
+using cli::Options;
+using enum cli::Options::Command;
+
+static Result<Options> parse(const std::vector<std::string>& arguments) {
+    std::vector<const char*> argv{"proxify"};
+    for (const auto& argument : arguments) argv.push_back(argument.c_str());
+    return cli::parse_options(static_cast<int>(argv.size()), argv.data());
+}
+
+static bool contains(const std::string& text, std::string_view part) {
+    return text.find(part) != std::string::npos;
+}
+
+TEST_CASE("a right command line means what it says") {
+    struct {
+        std::vector<std::string> arguments;
+        Options options;
+    } rows[] = {
+        {{}, {}},
+        {{"--"}, {}},
+        {{"-b"}, {.steer = true}},
+        {{"-b", "-b"}, {.steer = true}},
+        {{"-p", "9090"}, {.port = 9090}},
+        {{"-p9090"}, {.port = 9090}},
+        {{"-p=9090"}, {.port = 9090}},
+        {{"-port", "9090"}, {.port = 9090}},
+        {{"-port=9090"}, {.port = 9090}},
+        {{"--port", "9090"}, {.port = 9090}},
+        {{"--port=9090"}, {.port = 9090}},
+        {{"-b", "-p", "1"}, {.steer = true, .port = 1}},
+        {{"-bp", "65535"}, {.steer = true, .port = 65535}},
+        {{"-c", "a.toml"}, {.config_path = "a.toml"}},
+        {{"-ca.toml"}, {.config_path = "a.toml"}},
+        {{"-c/etc/a.toml"}, {.config_path = "/etc/a.toml"}},
+        {{"--config", "a.toml"}, {.config_path = "a.toml"}},
+        {{"--config=a.toml"}, {.config_path = "a.toml"}},
+        {{"-config=a.toml"}, {.config_path = "a.toml"}},
+        {{"-c", "-b"}, {.config_path = "-b"}},
+        {{"-c", "-help"}, {.config_path = "-help"}},
+        {{"-c", "a b\n\xC3\xA4"}, {.config_path = "a b\n\xC3\xA4"}},
+        {{"check"}, {.command = check}},
+        {{"--", "check"}, {.command = check}},
+        {{"check", "-c", "a.toml"}, {.command = check, .config_path = "a.toml"}},
+        {{"-c", "a.toml", "check", "-b"},
+         {.command = check, .steer = true, .config_path = "a.toml"}},
+        {{"--help"}, {.command = help}},
+        {{"-h"}, {.command = help}},
+        {{"-help"}, {.command = help}},
+        {{"help"}, {.command = help}},
+        {{"check", "--help"}, {.command = help}},
+        {{"--version", "--help"}, {.command = help}},
+        {{"--version"}, {.command = version}},
+        {{"-version"}, {.command = version}},
+        {{"version"}, {.command = version}},
+    };
+    for (const auto& [arguments, options] : rows) {
+        CAPTURE(arguments);
+        auto parsed = parse(arguments);
+        REQUIRE(parsed);
+        CHECK(*parsed == options);
+    }
+}
+
+TEST_CASE("wrong usage is one message with a hint") {
+    struct {
+        std::vector<std::string> arguments;
+        std::string what, hint;
+    } rows[] = {
+        {{"-x"}, "unknown flag \"-x\"", "try proxify --help"},
+        {{"-bx"}, "unknown flag \"-x\"", "try proxify --help"},
+        {{"-b=1"}, "unknown flag \"-b=1\"", "try proxify --help"},
+        {{"-"}, "unknown flag \"-\"", "try proxify --help"},
+        {{"--"
+          "\x1b[31m"},
+         "unknown flag \"--\\x1B[31m\"",
+         "try proxify --help"},
+        {{"--prot", "80"}, "unknown flag \"--prot\"", "did you mean --port?"},
+        {{"--confg=a"}, "unknown flag \"--confg=a\"", "did you mean --config?"},
+        {{"--hlep"}, "unknown flag \"--hlep\"", "did you mean --help?"},
+        {{"-hxe"}, "unknown flag \"-x\"", "try proxify --help"},
+        {{"-p"}, "cannot understand the command line", "try proxify --help"},
+        {{"--config"}, "cannot understand the command line", "try proxify --help"},
+        {{"--help=no"}, "cannot understand the command line", "try proxify --help"},
+        {{"-p", "0"},
+         "--port: expected a number from 1 to 65535, found \"0\"",
+         "try proxify --help"},
+        {{"-p", "65536"}, "found \"65536\"", "try proxify --help"},
+        {{"-p", "99999999999999999999"}, "found \"99999999999999999999\"", "try proxify --help"},
+        {{"-p", "-1"}, "found \"-1\"", "try proxify --help"},
+        {{"-p", "-b"}, "found \"-b\"", "try proxify --help"},
+        {{"-p", "80x"}, "found \"80x\"", "try proxify --help"},
+        {{"-p", ""}, "found \"\"", "try proxify --help"},
+        {{"-p="}, "found \"\"", "try proxify --help"},
+        {{"-p", "1", "--port", "2"}, "--port is given twice", "try proxify --help"},
+        {{"-c", "a", "-c", "b"}, "--config is given twice", "try proxify --help"},
+        {{"-c", ""}, "--config names no file", "try proxify --help"},
+        {{""}, "unknown command \"\"", "try proxify --help"},
+        {{"run"}, "unknown command \"run\"", "try proxify --help"},
+        {{"chekc"}, "unknown command \"chekc\"", "did you mean check?"},
+        {{"a.toml"}, "unknown command \"a.toml\"", "name the file with -c a.toml"},
+        {{"check", "a.toml"},
+         "check takes no argument, found \"a.toml\"",
+         "name the file with -c FILE"},
+        {{"--", "-b"}, "unknown flag \"-b\"", "try proxify --help"},
+        {{"-" + std::string(120000, 'x')}, "unknown flag", "try proxify --help"},
+        {{"--" + std::string(120000, 'x')}, "unknown flag", "try proxify --help"},
+    };
+    for (const auto& [arguments, what, hint] : rows) {
+        CAPTURE(arguments);
+        auto parsed = parse(arguments);
+        REQUIRE_FALSE(parsed);
+        CAPTURE(parsed.error().text());
+        CHECK(contains(parsed.error().text(), what));
+        CHECK(contains(parsed.error().hint, hint));
+    }
+}
+
+TEST_CASE("no arguments at all, not even a program name, is a run") {
+    const char* argv[] = {nullptr};
+    CHECK(cli::parse_options(0, argv).value() == Options{});
+}
+
+TEST_CASE("the help shows -b and -p as people know them") {
+    auto help = cli::help_text();
+    CHECK(contains(help, "enable bpf steering"));
+    CHECK(contains(help, "listener port for bpf steering (default 8080)"));
+    CHECK(contains(help, "proxify check"));
+    CHECK(help.ends_with(".\n"));
+    for (auto flag : {"-b ", "-p, --port PORT", "-c, --config FILE", "-h, --help", "--version"})
+        CHECK(contains(help, flag));
+}
+
+TEST_CASE("the version is one line") {
+    auto text = cli::version_text();
+    CHECK(text.starts_with("proxify "));
+    CHECK(text.find('\n') == text.size() - 1);
+}
+
+namespace {
+struct Checked {
+    int exit_code;
+    std::string out, err;
+};
+}  // namespace
+
+static Checked check_file(const std::string& text, Options options = {}) {
+    test::TempDir dir;
+    options.config_path = dir / "targets.toml";
+    std::ofstream(options.config_path) << text;
+    std::ostringstream out, err;
+    int exit_code = cli::run_check(options, out, err);
+    return {exit_code, out.str(), err.str()};
+}
+
+TEST_CASE("check prints what would run and ends with 0") {
+    auto checked = check_file("service = [{ name = 'web', ports = 80, targets = '10.0.0.1:80' }]");
+    CHECK(checked.exit_code == 0);
+    CHECK(contains(checked.out, "service web\n  ports     80\n  targets   10.0.0.1:80\n"));
+    CHECK(checked.err.empty());
+}
+
+TEST_CASE("check says what is wrong and ends with 1") {
+    auto checked = check_file("service = []");
+    CHECK(checked.exit_code == 1);
+    CHECK(checked.out.empty());
+    CHECK(checked.err.starts_with("error: "));
+    CHECK(checked.err.ends_with("\n"));
+
+    std::ostringstream out, err;
+    CHECK(cli::run_check({.config_path = "/nonexistent/targets.toml"}, out, err) == 1);
+    CHECK(err.str() ==
+          "error: cannot read /nonexistent/targets.toml: No such file or directory\n"
+          "  hint: proxify reads ./targets.toml; another file is named with -c FILE\n");
+}
+
+TEST_CASE("check takes -b and -p into account as a run would") {
+    auto file = "service = [{ name = 'web', ports = '8079-8081', targets = '10.0.0.1:80' }]";
+    CHECK(check_file(file).exit_code == 0);
+    for (uint16_t port : {8079, 8080, 8081}) {
+        CHECK(check_file(file, {.port = port}).exit_code == 0);
+        auto checked = check_file(file, {.steer = true, .port = port});
+        CHECK(checked.exit_code == 1);
+        CHECK(contains(checked.err, "which is the listener's own"));
+    }
+    CHECK(check_file(file, {.steer = true}).exit_code == 1);  // 8080 is the default
+    CHECK(check_file(file, {.steer = true, .port = 8078}).exit_code == 0);
+    auto checked = check_file(file, {.steer = true, .port = 8082});
+    CHECK(checked.exit_code == 0);
+    CHECK(contains(checked.out, "port 8082"));
+}

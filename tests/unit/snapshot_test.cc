@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "routing/snapshot.h"
+
+#include "support/catch.h"
+
+using namespace proxify;
+using routing::Snapshot;
+
+static const Time start{};
+
+static config::Config parse(const std::string& text) {
+    auto config = config::parse(text, "test.toml");
+    REQUIRE(config);
+    return *config;
+}
+
+static std::vector<Ip> no_names(const std::string&) { return {}; }
+
+static std::shared_ptr<const Snapshot> build(const std::string& text, const Snapshot* before = nullptr,
+                                             Time now = start, const Snapshot::Resolve& resolve = no_names) {
+    return Snapshot::build(parse(text), resolve, before, now);
+}
+
+static std::string name_at(const Snapshot& snapshot, uint16_t port) {
+    const auto& service = snapshot.find(port);
+    return service ? service->name : "-";
+}
+
+static const std::string two_services = R"(
+[[service]]
+name = "web"
+ports = [80, "100-102"]
+targets = ["127.0.0.1:9001"]
+[[service]]
+name = "mail"
+ports = [25]
+targets = ["127.0.0.1:9002"]
+)";
+
+TEST_CASE("each port leads to the service that lists it, and its neighbours lead nowhere") {
+    auto snapshot = build(two_services);
+    struct Row {
+        int port;
+        const char* service;
+    };
+    for (auto [port, service] : {Row{80, "web"}, Row{79, "-"}, Row{81, "-"}, Row{99, "-"}, Row{100, "web"},
+                                 Row{102, "web"}, Row{103, "-"}, Row{25, "mail"}, Row{65535, "-"}})
+        CHECK(name_at(*snapshot, static_cast<uint16_t>(port)) == service);
+    CHECK(snapshot->port_count() == 5);
+}
+
+TEST_CASE("a target with the same service and address is the same object after a reload") {
+    auto before = build(two_services);
+    auto after = build(R"(
+[[service]]
+name = "web"
+ports = [81]
+targets = ["127.0.0.1:9003", "127.0.0.1:9001"]
+[[service]]
+name = "post"
+ports = [25]
+targets = ["127.0.0.1:9002"]
+)", before.get());
+    auto old_web = before->find(80)->pool.targets()[0];
+    CHECK(after->find(81)->pool.targets()[1] == old_web);
+    CHECK(after->find(81)->pool.targets()[0] != old_web);
+    // Another service is another set of targets, even at the same address.
+    CHECK(after->find(25)->pool.targets()[0] != before->find(25)->pool.targets()[0]);
+}
+
+TEST_CASE("a port that left the file keeps its service for a while, then it is forgotten") {
+    auto before = build(two_services);
+    auto after = build("[[service]]\nname = \"web\"\nports = [80]\ntargets = [\"127.0.0.1:9001\"]\n",
+                       before.get(), start);
+    CHECK(name_at(*after, 25) == "-");
+    REQUIRE(after->find_retired(25, start));
+    CHECK(after->find_retired(25, start)->name == "mail");
+    CHECK(after->find_retired(25, start + Snapshot::retirement));
+    CHECK_FALSE(after->find_retired(25, start + Snapshot::retirement + 1ns));
+    CHECK_FALSE(after->find_retired(26, start));
+
+    SECTION("through later reloads too") {
+        auto later = build("[[service]]\nname = \"web\"\nports = [80]\ntargets = [\"127.0.0.1:9009\"]\n",
+                           after.get(), start + 1s);
+        CHECK(later->find_retired(25, start + 1s)->name == "mail");
+    }
+    SECTION("unless the file has it again") {
+        auto back = build(two_services, after.get(), start + 1s);
+        CHECK(name_at(*back, 25) == "mail");
+        CHECK_FALSE(back->find_retired(25, start + 1s));
+    }
+}
+
+TEST_CASE("all addresses of a name are targets, each once, and a name without one has none yet") {
+    const std::string text = R"(
+[[service]]
+name = "db"
+ports = [5432]
+targets = ["db.test:1", "198.51.100.2:1", "unknown.test:1"]
+)";
+    auto resolve = [](const std::string& host) {
+        return host == "db.test" ? std::vector{Ip::v4(198, 51, 100, 1), Ip::v4(198, 51, 100, 2)} : std::vector<Ip>{};
+    };
+    auto snapshot = build(text, nullptr, start, resolve);
+    std::vector<std::string> targets;
+    for (const auto& target : snapshot->find(5432)->pool.targets()) targets.push_back(target->text);
+    CHECK(targets == std::vector<std::string>{"198.51.100.1:1", "198.51.100.2:1"});
+}
+
+TEST_CASE("the default service is the one the file names") {
+    CHECK_FALSE(build(two_services)->default_service());
+    auto snapshot = build("[proxify]\ndefault_service = \"mail\"\n" + two_services);
+    REQUIRE(snapshot->default_service());
+    CHECK(snapshot->default_service()->name == "mail");
+}
