@@ -25,11 +25,12 @@
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
+/* Sizes instead of types, so that a dump shows a key as people type it, "89 13", not as 5001. */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, STEER_PORTS_MAX);
-    __type(key, __u16);
-    __type(value, __u8);
+    __uint(key_size, sizeof(__u16));
+    __uint(value_size, sizeof(__u8));
 } proxy_ports SEC(".maps");
 
 struct {

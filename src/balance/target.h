@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -29,8 +30,12 @@ struct Target {
     std::atomic<uint32_t> failed_connects = 0;
     std::atomic<uint32_t> sessions = 0;
 
-    /// Where a client that dialled `dialled` is sent.
-    Address for_dialled(uint16_t dialled) const { return {ip, port.for_dialled(dialled)}; }
+    /// Where a client that dialled `dialled` is sent. Nowhere if that is beyond the last port, which
+    /// a port added by hand may ask for: those of the file were checked.
+    std::optional<Address> for_dialled(uint16_t dialled) const {
+        if (port.kind == config::TargetPort::Kind::offset && dialled + port.value > 65535) return std::nullopt;
+        return Address{ip, port.for_dialled(dialled)};
+    }
 };
 
 /// A seat at a target: a session holds one while it is joined to it, and it returns itself.

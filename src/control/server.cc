@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <csignal>
-#include <future>
+#include <latch>
 
 #include "base/format.h"
 
@@ -107,91 +107,143 @@ Result<> Server::start(const config::Config& config) {
     else
         TRY(start_bound(config));
 
-    health_.emplace(loop_, log_, guard_ ? &*guard_ : nullptr);
+    health_.emplace(loop_, log_, &own_doors_);
     health_->follow(*snapshot_);
     return {};
 }
 
 Result<> Server::start_steered(uint16_t port, const config::Config& config) {
+    TRY(config::check_listener_port(config, port));
     const PortSet ports = ports_of(config);
-    TRY_TO(worker_ring, Ring::open({}));
-    TRY_TO(listener, loop_.ring().listen({any_address, port}, {}));
-    Socket listener_owner(loop_.ring(), listener);
-    auto steering = steering::Steering::start(native(listener), ports);
-    if (!steering) return fail(std::move(steering).error());
+    TRY_TO(rings, open_rings(config));
+    TRY_TO(listeners, listen(port, rings.size()));
+    // One member stands for the group: the kernel spreads connections over all of them.
+    auto steering = steering::Steering::start(native(listeners.front()), ports);
+    if (!steering) {
+        for (Handle listener : listeners) loop_.ring().close(listener);
+        return fail(std::move(steering).error());
+    }
     steering_ = std::move(*steering);
-    guard_.emplace(*steering_);
+    own_doors_.steering = &*steering_;
+    own_doors_.listens[port] = true;
 
     for (const auto& warning : steering_->warnings()) log_.warn("steering_warning", warning);
     if (auto ids = steering_->ids())
         log_.info("steering", format("steering: program {} id {}, link id {}, maps proxy_ports id {}, proxy_sock id {}",
                                      kernel::steering_program_name, ids->program, ids->link,
                                      ids->proxy_ports, ids->proxy_sock));
-    start_worker(std::move(worker_ring), 1);
-    worker_->loop().post([this, listener] { worker_->listen(listener, capture::Door::steered); });
-    (void)listener_owner.release();
-    log_.info("ready", format("ready: {} with {} steered to the listener on port {}",
+    start_workers(std::move(rings));
+    hand_out({{port, listeners}}, capture::Door::steered);
+    log_.info("ready", format("ready: {} with {} steered to the listener on port {}, {}",
                               count_text(config.services.size(), "service"),
-                              count_text(ports.count(), "port"), port));
+                              count_text(ports.count(), "port"), port,
+                              count_text(workers_.size(), "worker")));
     return {};
 }
 
 Result<> Server::start_bound(const config::Config& config) {
-    const PortSet ports = ports_of(config);
-    TRY_TO(worker_ring, Ring::open({}));
-    TRY_TO(listeners, bind_ports(ports));
-    start_worker(std::move(worker_ring), listeners.size());
-    for (auto [port, listener] : listeners)
-        worker_->loop().post([this, listener] { worker_->listen(listener, capture::Door::bound); });
-    log_.info("ready", format("ready: {} listening on {}", count_text(config.services.size(), "service"),
-                              count_text(listeners.size(), "port")));
+    TRY_TO(rings, open_rings(config));
+    TRY_TO(listeners, bind_ports(ports_of(config), rings.size()));
+    start_workers(std::move(rings));
+    for (const auto& [port, group] : listeners) own_doors_.listens[port] = true;
+    hand_out(listeners, capture::Door::bound);
+    log_.info("ready", format("ready: {} listening on {}, {}",
+                              count_text(config.services.size(), "service"),
+                              count_text(listeners.size(), "port"),
+                              count_text(workers_.size(), "worker")));
     return {};
 }
 
-void Server::start_worker(Ring ring, size_t listener_count) {
-    size_t limit = raise_fd_limit();
-    size_t taken = count_open_fds() + spare_fds + snapshot_->services().size();
-    (void)listener_count;
-    // A session has two sockets.
-    size_t sessions_max = limit > taken + 2 ? (limit - taken) / 2 : 1;
-    worker::Options options{
-        .sessions_max = sessions_max,
-        .guard = guard_ ? &*guard_ : nullptr,
-        .is_added_by_hand = [this](uint16_t port) { return steering_ && steering_->is_added_by_hand(port); },
-        .on_failing_target =
-            [this](const routing::Service& service, const balance::Target& target) {
-                loop_.post([this, name = service.name, which = &target] {
-                    if (health_) health_->suspect(name, which);
-                });
-            },
-    };
-    worker_ = std::make_unique<worker::Worker>(std::move(ring), log_, std::move(options), snapshot_);
-    worker_->start([this] {
-        loop_.post([this] {
-            if (health_) health_->stop();
-            signal_arrival_.cancel();
-            if (file_change_) file_change_->cancel();
-            loop_.stop();
-        });
-    });
+Result<std::vector<Ring>> Server::open_rings(const config::Config& config) {
+    std::vector<Ring> rings;
+    for (size_t count = config.workers.value_or(count_cores()); count > 0; --count) {
+        TRY_TO(ring, Ring::open({}));
+        rings.push_back(std::move(ring));
+    }
+    return rings;
 }
 
-/// All of them, or none.
-Result<Server::Listeners> Server::bind_ports(const PortSet& ports) {
+void Server::start_workers(std::vector<Ring> rings) {
     const size_t limit = raise_fd_limit();
-    const size_t needed = ports.count() + count_open_fds() + spare_fds + 2;
+    const size_t taken = count_open_fds() + spare_fds + snapshot_->services().size();
+    // A session has two sockets; beyond what the limit allows, clients wait in the kernel's queue.
+    const size_t sessions_max = limit > taken ? (limit - taken) / 2 / rings.size() : 0;
+    for (auto& ring : rings) {
+        worker::Options options{
+            .sessions_max = std::max<size_t>(sessions_max, 1),
+            .guard = &own_doors_,
+            .is_added_by_hand =
+                [this](uint16_t port) { return steering_ && steering_->is_added_by_hand(port); },
+            .on_failing_target =
+                [this](const routing::Service& service, const balance::Target& target) {
+                    loop_.post([this, name = service.name, which = &target] {
+                        if (!leaving_) health_->suspect(name, which);
+                    });
+                },
+        };
+        workers_.push_back(std::make_unique<worker::Worker>(std::move(ring), log_, std::move(options), snapshot_));
+    }
+    workers_running_ = workers_.size();
+    for (auto& worker : workers_)
+        worker->start([this] { loop_.post([this] { on_worker_end(); }); });
+}
+
+/// The last of them ends everything else.
+void Server::on_worker_end() {
+    if (--workers_running_ > 0) return;
+    health_->stop();
+    signal_arrival_.cancel();
+    if (file_change_) file_change_->cancel();
+    loop_.stop();
+}
+
+void Server::hand_out(const Listeners& listeners, capture::Door door) {
+    for (const auto& [port, group] : listeners)
+        for (size_t i = 0; i < group.size(); ++i)
+            workers_[i]->loop().post([worker = workers_[i].get(), listener = group[i], door] {
+                worker->listen(listener, door);
+            });
+}
+
+/// So many listeners on one port, or none.
+Result<std::vector<Handle>> Server::listen(uint16_t port, size_t count) {
+    Ring& ring = loop_.ring();
+    const Address at{any_address, port};
+    if (count > 1) {
+        // Any process of this user may join a group of listeners, so a second proxify would take
+        // half of the first one's clients without an error: look first, as one who shares with nobody.
+        TRY_TO(look, ring.listen(at, {.only_bind = true}));
+        ring.close(look);
+    }
+    std::vector<Handle> group;
+    while (group.size() < count) {
+        auto listener = ring.listen(at, {.share_port = count > 1});
+        if (!listener) {
+            for (Handle other : group) ring.close(other);
+            return fail(std::move(listener).error());
+        }
+        group.push_back(*listener);
+    }
+    return group;
+}
+
+/// All of the ports, or none.
+Result<Server::Listeners> Server::bind_ports(const PortSet& ports, size_t count) {
+    const size_t limit = raise_fd_limit();
+    const size_t needed = ports.count() * count + count_open_fds() + spare_fds + 2;
     if (needed > limit)
         return fail(Error::of(format("cannot listen on {} ports: that takes {} file descriptors and {} are allowed",
                                      ports.count(), needed, limit),
                               "use -b, which steers any number of ports to one listener; or raise `ulimit -n`"));
     Listeners listeners;
     for (uint16_t port : steering::to_list(ports)) {
-        auto listener = loop_.ring().listen({any_address, port}, {});
-        if (!listener) {
-            for (auto [bound, handle] : listeners) loop_.ring().close(handle);
-            return fail(std::move(listener).error());
+        auto group = listen(port, count);
+        if (!group) {
+            for (const auto& [bound, others] : listeners)
+                for (Handle other : others) loop_.ring().close(other);
+            return fail(std::move(group).error());
         }
-        listeners[port] = *listener;
+        listeners[port] = std::move(*group);
     }
     return listeners;
 }
@@ -200,7 +252,7 @@ void Server::run() {
     loop_.spawn(heed_signals());
     loop_.spawn(heed_file());
     loop_.run();
-    worker_->join();
+    for (auto& worker : workers_) worker->join();
     log_.info("bye", "bye: all sessions have ended");
 }
 
@@ -253,13 +305,18 @@ Result<std::string> Server::apply(const config::Config& config) {
         return fail(Error::of(format("listen changed from {} to {}, which a running proxify cannot do",
                                      before.listen, config.listen),
                               "restart proxify to change it"));
+    if (config.workers != before.workers)
+        return fail(Error::of("the number of workers changed, which a running proxify cannot do",
+                              "restart proxify to change it"));
+    if (options_.steer)
+        TRY(config::check_listener_port(config, options_.listen.value_or(config.listen)));
     const PortSet had = ports_of(before), want = ports_of(config);
     const PortSet added = want & ~had, removed = had & ~want;
 
     // What can fail comes before anything is changed.
     Listeners listeners;
     if (!steering_) {
-        TRY_TO(bound, bind_ports(added));
+        TRY_TO(bound, bind_ports(added, workers_.size()));
         listeners = std::move(bound);
     }
 
@@ -269,7 +326,7 @@ Result<std::string> Server::apply(const config::Config& config) {
     resolver_->follow(std::move(names), config.resolve_interval);
     if (new_names) resolver_->wait_for_first_answers(200ms);
 
-    // The worker knows the new services before a new port leads to it, and keeps the old ones
+    // The workers know the new services before a new port leads to it, and keeps the old ones
     // for connections on their way from a port that is being removed.
     publish(config);
     if (steering_) {
@@ -278,26 +335,30 @@ Result<std::string> Server::apply(const config::Config& config) {
                                               "; the next reload tries again");
         for (const auto& warning : steering_->shadow_warnings(added)) log_.warn("steering_warning", warning);
     } else {
-        for (auto [port, listener] : listeners)
-            worker_->loop().post([this, listener] { worker_->listen(listener, capture::Door::bound); });
-        for (uint16_t port : steering::to_list(removed))
-            worker_->loop().post([this, port] { worker_->stop_listening(port); });
+        for (const auto& [port, group] : listeners) own_doors_.listens[port] = true;
+        hand_out(listeners, capture::Door::bound);
+        for (uint16_t port : steering::to_list(removed)) {
+            own_doors_.listens[port] = false;
+            for (auto& worker : workers_)
+                worker->loop().post([worker = worker.get(), port] { worker->stop_listening(port); });
+        }
     }
     return format("{}, {} added, {} removed", count_text(config.services.size(), "service"),
                   count_text(added.count(), "port"), count_text(removed.count(), "port"));
 }
 
-/// Builds a snapshot and waits until the worker uses it.
+/// Builds a snapshot and waits until every worker uses it.
 void Server::publish(config::Config config) {
     snapshot_ = routing::Snapshot::build(
         std::move(config), [this](const std::string& host) { return resolver_->lookup(host); },
         snapshot_.get(), loop_.now());
-    std::promise<void> used;
-    worker_->loop().post([this, &used] {
-        worker_->use(snapshot_);
-        used.set_value();
-    });
-    used.get_future().wait();
+    std::latch used(static_cast<ptrdiff_t>(workers_.size()));
+    for (auto& worker : workers_)
+        worker->loop().post([this, worker = worker.get(), &used] {
+            worker->use(snapshot_);
+            used.count_down();
+        });
+    used.wait();
     if (health_) health_->follow(*snapshot_);
 }
 
@@ -318,13 +379,14 @@ void Server::on_resolved(const resolve::Resolver::Outcome& outcome) {
 }
 
 /// Steering ends first, so that nobody new is led here; then the queue is served and sessions may
-/// finish. The worker's end, in start_worker(), ends the rest.
+/// finish. The end of the last worker ends the rest: on_worker_end().
 void Server::leave() {
     leaving_ = true;
     const Duration deadline = snapshot_->config().drain;
     log_.info("draining", format("draining: no new connections; sessions may finish for {}", to_text(deadline)));
     if (steering_) steering_->end();
-    worker_->loop().post([this, deadline] { worker_->drain(deadline); });
+    for (auto& worker : workers_)
+        worker->loop().post([worker = worker.get(), deadline] { worker->drain(deadline); });
 }
 
 }  // namespace proxify::control

@@ -3,7 +3,8 @@
 // signals, the config file, names, health checks. Workers only carry connections.
 #pragma once
 
-#include <bitset>
+#include <array>
+#include <atomic>
 #include <map>
 #include <memory>
 #include <string>
@@ -39,24 +40,33 @@ class Server {
     void run();
 
   private:
-    /// Sends sessions' and checks' own dials past our own door.
-    struct SteeringGuard : dial::Guard {
-        explicit SteeringGuard(steering::Steering& by) : steering(by) {}
-        bool is_steered(uint16_t port) const override { return steering.steers(port); }
-        bool let_through(const Address& source) override { return steering.guard_dial(source); }
-        void forget(const Address& source) override { steering.unguard_dial(source); }
-        steering::Steering& steering;
+    /// Knows our own doors, for sessions and checks that dial. Asked by every worker.
+    struct OwnDoors : dial::Guard {
+        Way way_to(uint16_t port) const override {
+            if (listens[port].load(std::memory_order_relaxed)) return Way::own;
+            return steering && steering->steers(port) ? Way::steered : Way::open;
+        }
+        bool let_through(const Address& source) override { return steering->guard_dial(source); }
+        void forget(const Address& source) override { steering->unguard_dial(source); }
+
+        std::array<std::atomic<bool>, 65536> listens{};  ///< ports on which we listen ourselves
+        steering::Steering* steering = nullptr;          ///< set before the first worker starts
     };
 
-    using Listeners = std::map<uint16_t, io::Handle>;
+    /// By port: one listener for each worker.
+    using Listeners = std::map<uint16_t, std::vector<io::Handle>>;
 
     Server(const Options& options, config::Config config, io::Ring ring, io::Signals signals);
     Result<> start(const config::Config& config);
     Result<> start_steered(uint16_t port, const config::Config& config);
     Result<> start_bound(const config::Config& config);
-    void start_worker(io::Ring ring, size_t listener_count);
+    Result<std::vector<io::Ring>> open_rings(const config::Config& config);
+    void start_workers(std::vector<io::Ring> rings);
+    void on_worker_end();
+    void hand_out(const Listeners& listeners, capture::Door door);
 
-    Result<Listeners> bind_ports(const steering::PortSet& ports);
+    Result<std::vector<io::Handle>> listen(uint16_t port, size_t count);
+    Result<Listeners> bind_ports(const steering::PortSet& ports, size_t count);
     void reload(bool was_asked_for);
     Result<std::string> apply(const config::Config& config);
     void publish(config::Config config);
@@ -77,10 +87,11 @@ class Server {
 
     std::shared_ptr<const routing::Snapshot> snapshot_;
     std::optional<steering::Steering> steering_;
-    std::optional<SteeringGuard> guard_;
+    OwnDoors own_doors_;
     std::optional<health::Health> health_;
     std::optional<resolve::Resolver> resolver_;
-    std::unique_ptr<worker::Worker> worker_;
+    std::vector<std::unique_ptr<worker::Worker>> workers_;
+    size_t workers_running_ = 0;
     bool leaving_ = false;
 };
 

@@ -10,12 +10,15 @@ using namespace io;
 Task<int> dial(Loop& loop, Guard* guard, Address to, bool is_local, Duration at_most,
                Attempt& attempt) {
     Ring& ring = loop.ring();
+    auto way = guard && is_local ? guard->way_to(to.port) : Guard::Way::open;
+    if (way == Guard::Way::own) co_return ELOOP;
+
     int opened = ring.open_stream(to.ip.is_v4);
     if (opened < 0) co_return -opened;
     attempt.socket = Socket(ring, static_cast<Handle>(opened));
 
     Address source;
-    bool guarded = guard && is_local && guard->is_steered(to.port);
+    bool guarded = way == Guard::Way::steered;
     if (guarded) {
         // A connection to a local address comes from that very address unless it is told
         // otherwise. Its port is chosen here, so that the guard knows it before the SYN leaves.

@@ -4,7 +4,8 @@
 // Guard keeps our own connections out of our own doors. When a target is a local address on a
 // port that is steered, the kernel would hand our connect() right back to our listener, and each
 // turn of that loop costs two sockets. So such a dial is bound to its source first, and the
-// kernel is told to let that source through.
+// kernel is told to let that source through. A port on which we listen ourselves leads nowhere
+// else: it is not dialled.
 #pragma once
 
 #include "base/address.h"
@@ -17,8 +18,9 @@ namespace proxify::dial {
 class Guard {
   public:
     virtual ~Guard() = default;
-    /// Whether a dial to a local address on this port would come back.
-    virtual bool is_steered(uint16_t port) const = 0;
+    enum class Way { open, steered, own };
+    /// What a dial to a local address on this port would meet.
+    virtual Way way_to(uint16_t port) const = 0;
     /// Lets connections from `source` through until forget(). False when that cannot be promised.
     virtual bool let_through(const Address& source) = 0;
     virtual void forget(const Address& source) = 0;
@@ -34,7 +36,8 @@ struct Attempt {
     }
 };
 
-/// Opens attempt.socket and connects it. Gives 0 or an errno. `guard` may be null.
+/// Opens attempt.socket and connects it. Gives 0 or an errno, ELOOP when it would reach proxify
+/// itself. `guard` may be null.
 io::Task<int> dial(io::Loop& loop, Guard* guard, Address to, bool is_local, Duration at_most,
                    Attempt& attempt);
 

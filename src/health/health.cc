@@ -31,12 +31,21 @@ void Verdict::condemn() {
 
 namespace {
 
-/// Where a target is checked; nothing when it has no port of its own to be checked at.
+/// Where a target is checked. Nothing for one that follows the dialled port of several: no single
+/// port speaks for it, so it counts as up, and a client that finds one dead is tried elsewhere.
 std::optional<Address> check_address(const config::Service& spec, const balance::Target& target) {
     if (spec.health.port) return Address{target.ip, *spec.health.port};
     if (target.port.kind == config::TargetPort::Kind::fixed) return Address{target.ip, target.port.value};
-    if (spec.ports.empty()) return std::nullopt;
-    return target.for_dialled(spec.ports.front().first);
+    bool has_one_port = spec.ports.size() == 1 && spec.ports[0].first == spec.ports[0].last;
+    if (!has_one_port) return std::nullopt;
+    return target.for_dialled(spec.ports[0].first);
+}
+
+std::string describe(int error, const config::HealthSpec& spec) {
+    if (error == 0) return "check passed";
+    if (error == ETIMEDOUT) return format("no answer to a check within {}", to_text(spec.timeout));
+    if (error == ELOOP) return "it is proxify itself, which listens there";
+    return format("check failed: {}", std::strerror(error));
 }
 
 }  // namespace
@@ -85,10 +94,7 @@ Task<> Health::run(std::shared_ptr<Check> check) {
                        error == EADDRNOTAVAIL;
         if (!is_ours) {
             check->verdict.judge(error == 0);
-            set_state(*check, error == 0 ? "check passed"
-                                         : error == ETIMEDOUT
-                                               ? format("no answer to a check within {}", to_text(check->spec.timeout))
-                                               : format("check failed: {}", std::strerror(error)));
+            set_state(*check, describe(error, check->spec));
         }
         co_await check->wake.wait(with_jitter(check->spec.interval));
     }

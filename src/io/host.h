@@ -56,6 +56,8 @@ class FileWatch {
 
 /// Raises the limit on descriptors as far as this user may, and gives it.
 size_t raise_fd_limit();
+/// How many cores this process may run on.
+size_t count_cores();
 /// How many descriptors the process has now.
 size_t count_open_fds();
 

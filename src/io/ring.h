@@ -43,6 +43,7 @@ struct Completion {
 
 struct ListenOptions {
     bool share_port = false;  ///< SO_REUSEPORT: other listeners of ours stand beside this one
+    bool only_bind = false;   ///< for a look at whether the address is free
     int backlog = 4096;
 };
 
@@ -100,7 +101,8 @@ class Ring {
     int bind(Handle socket, const Address& at);
     /// Sends what fits now: bytes taken, -EAGAIN when nothing does, or another -errno.
     int send_now(Handle socket, std::span<const std::byte> bytes);
-    void shutdown_write(Handle socket);
+    /// Sends the end after what was sent. Below zero when there is no connection any more.
+    int shutdown_write(Handle socket);
     /// Bytes that the peer has not acknowledged yet.
     int unacknowledged(Handle socket);
     /// Makes close() send a reset and throw away what was not delivered.

@@ -29,6 +29,7 @@ Task<> Session::live() {
 /// The life of a connection. Each step goes on with what the one before it made, or says how the
 /// session ended.
 Task<Ending> Session::carry() {
+    if (interrupted_) co_return refuse(*interrupted_);
     if (!service_)
         co_return refuse({Party::policy, Stage::route, "no service for this port and no default_service"});
 
@@ -59,7 +60,12 @@ Task<Ending> Session::connect_to_target() {
         tried.add(*target);
         record_.tried = tried.count();
 
-        Address to = target->for_dialled(dialled_port);
+        auto reached = target->for_dialled(dialled_port);
+        if (!reached) {
+            failed = {Party::policy, Stage::choose, "no such port at the target"};
+            continue;
+        }
+        const Address to = *reached;
         auto chances = std::min<int>(spec.tries, static_cast<int>(service_->pool.targets().size()));
         auto left = deadline - around_.loop.now();
         int error = co_await dial::dial(around_.loop, around_.guard, to,
@@ -78,6 +84,10 @@ Task<Ending> Session::connect_to_target() {
         bool is_ours = error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS ||
                        error == EADDRNOTAVAIL;
         if (is_ours) co_return Ending{Party::resource, Stage::connect, "cannot open a connection", error};
+        if (error == ELOOP) {
+            failed = {Party::policy, Stage::connect, "the target is proxify itself"};
+            continue;
+        }
         bool late = error == ETIMEDOUT;
         failed = {late ? Party::silent_target : Party::target, Stage::connect,
                   late ? "no answer" : "refused", late ? 0 : error};
@@ -95,6 +105,7 @@ Ending Session::refuse(Ending why) {
 }
 
 void Session::interrupt(Ending why) {
+    if (!relay_) why.stage = Stage::connect;
     if (!interrupted_) interrupted_ = why;
     attempt_.cancel();
     if (relay_) relay_->interrupt(why);

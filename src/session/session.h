@@ -23,7 +23,7 @@ namespace proxify::session {
 struct Surroundings {
     io::Loop& loop;
     telemetry::Journal& log;
-    dial::Guard* guard = nullptr;  ///< null when nothing is steered
+    dial::Guard* guard = nullptr;  ///< knows our own doors; may be null
     /// A target has failed real clients as often as its checks may fail: health/ should look.
     std::function<void(const routing::Service&, balance::Target&)> on_failing_target;
 };

@@ -13,6 +13,7 @@
 #include <linux/sockios.h>
 
 #include <deque>
+#include <thread>
 
 #include "base/expect.h"
 #include "base/fd.h"
@@ -289,14 +290,21 @@ Result<Handle> Ring::listen(const Address& at, const ListenOptions& options) {
 
     sockaddr_storage address;
     socklen_t length = bind_to.to_sockaddr(address);
-    if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), length) < 0) {
+    int bound = ::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), length);
+    // The listener of a proxify that was killed lives on until the kernel has taken its ring apart,
+    // which goes on for some milliseconds after the process is gone: a fresh start waits for that.
+    for (int i = 0; i < 50 && bound < 0 && errno == EADDRINUSE; ++i) {
+        std::this_thread::sleep_for(10ms);
+        bound = ::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), length);
+    }
+    if (bound < 0) {
         if (errno == EADDRINUSE)
             return cannot(EADDRINUSE, format("`ss -ltnp 'sport = :{}'` shows who has the port", at.port));
         if (errno == EACCES)
             return cannot(EACCES, "ports below 1024 need root or CAP_NET_BIND_SERVICE");
         return cannot(errno);
     }
-    if (::listen(fd.get(), options.backlog) < 0) return cannot(errno);
+    if (!options.only_bind && ::listen(fd.get(), options.backlog) < 0) return cannot(errno);
     return static_cast<Handle>(fd.release());
 }
 
@@ -319,7 +327,7 @@ int Ring::send_now(Handle socket, std::span<const std::byte> bytes) {
     }
 }
 
-void Ring::shutdown_write(Handle socket) { ::shutdown(fd_of(socket), SHUT_WR); }
+int Ring::shutdown_write(Handle socket) { return ::shutdown(fd_of(socket), SHUT_WR) < 0 ? -errno : 0; }
 
 int Ring::unacknowledged(Handle socket) {
     int count = 0;
