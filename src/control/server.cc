@@ -166,11 +166,15 @@ Result<std::vector<Ring>> Server::open_rings(const config::Config& config) {
 void Server::start_workers(std::vector<Ring> rings) {
     const size_t limit = raise_fd_limit();
     const size_t taken = count_open_fds() + spare_fds + snapshot_->services().size();
-    // A session has two sockets; beyond what the limit allows, clients wait in the kernel's queue.
-    const size_t sessions_max = limit > taken ? (limit - taken) / 2 / rings.size() : 0;
+    // Pipes may take a sixteenth. A session has two sockets; beyond what the limit allows,
+    // clients wait in the kernel's queue.
+    const size_t room = (limit > taken ? limit - taken : 0) / rings.size();
+    const size_t pipes_max = std::min<size_t>(room / 32, 64);
+    const size_t sessions_max = (room - 2 * pipes_max) / 2;
     for (auto& ring : rings) {
         worker::Options options{
             .sessions_max = std::max<size_t>(sessions_max, 1),
+            .pipes_max = pipes_max,
             .guard = &own_doors_,
             .is_added_by_hand =
                 [this](uint16_t port) { return steering_ && steering_->is_added_by_hand(port); },

@@ -51,7 +51,7 @@ int Listener::take() {
     if (error_ != 0) return std::exchange(error_, 0);
     // Finishing: no accept of ours is in the kernel, so its queue is emptied by hand.
     int accepted = loop_.ring().accept_now(handle_);
-    return accepted >= 0 ? accepted : -ECANCELED;
+    return accepted == -EAGAIN ? -ECANCELED : accepted;
 }
 
 void Listener::pause() {

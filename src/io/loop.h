@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "io/pipes.h"
 #include "io/ring.h"
 #include "io/task.h"
 #include "io/timers.h"
@@ -41,6 +42,7 @@ class Loop {
     Time now() const { return ring_.now(); }
     Ring& ring() { return ring_; }
     Timers& timers() { return timers_; }
+    Pipes& pipes() { return pipes_; }
 
     /// Receivers that found no free buffer line up here; see Stream.
     void wait_for_buffer(Stream& stream) { starved_.push_back(&stream); }
@@ -56,6 +58,7 @@ class Loop {
 
     Ring ring_;
     Timers timers_;
+    Pipes pipes_{ring_, timers_};
     size_t spawned_ = 0;
     bool stopping_ = false;
     std::vector<Stream*> starved_;

@@ -32,13 +32,20 @@ enum class Handle : int { none = -1 };
 struct Event {
     int32_t result = 0;
     bool more = false;
-    uint16_t buffer = 0;  ///< which shared buffer holds the bytes, when receive() gave some
+    bool more_waits = false;  ///< the socket has more bytes already
+    uint16_t buffer = 0;      ///< which shared buffer holds the bytes, when receive() gave some
 };
 
 /// An operation in flight. The owner keeps it in place until an event without `more` came.
 struct Completion {
     using OnEvent = void (*)(Completion&, Event);
     OnEvent on_event = nullptr;
+};
+
+/// A kernel pipe; see io/pipes.h.
+struct PipeEnds {
+    Handle read = Handle::none;
+    Handle write = Handle::none;
 };
 
 struct ListenOptions {
@@ -103,6 +110,13 @@ class Ring {
     int send_now(Handle socket, std::span<const std::byte> bytes);
     /// Sends the end after what was sent. Below zero when there is no connection any more.
     int shutdown_write(Handle socket);
+    /// A pipe that takes `size` bytes, or -errno: -EPERM when this user has too many large ones.
+    int open_pipe(size_t size, PipeEnds& ends);
+    void close_pipe(PipeEnds ends);
+    /// Moves what is there from a socket into a pipe, or from a pipe into a socket, without
+    /// copying: bytes moved, -EAGAIN, or another -errno. 0 from a socket is its end, mostly.
+    int splice_in(Handle socket, PipeEnds pipe, size_t count);
+    int splice_out(PipeEnds pipe, Handle socket, size_t count);
     /// Bytes that the peer has not acknowledged yet.
     int unacknowledged(Handle socket);
     /// Makes close() send a reset and throw away what was not delivered.

@@ -50,11 +50,16 @@ void Stream::on_received(Event event) {
         return;
     }
     if (!event.more) receiving_ = cancelling_ = false;
+    if (std::exchange(polling_, false)) {
+        if (reader_) return std::exchange(reader_, {}).resume();
+        return tell_quiet();
+    }
 
     Received received;
     bool passing = false;  // nothing to tell: a cancelled receive, or one to be asked for again
     if (event.result > 0) {
         received.chunk = Chunk(ring(), event.buffer, static_cast<size_t>(event.result));
+        received.more_waits = event.more_waits;
     } else if (event.result == 0) {
         ended_ = true;
     } else if (event.result == -ECANCELED || event.result == -ENOBUFS || event.result == -EAGAIN ||
@@ -79,6 +84,7 @@ void Stream::on_received(Event event) {
         if (!waiting_chunks_) waiting_chunks_ = std::make_unique<std::vector<Chunk>>();
         waiting_chunks_->push_back(std::move(received.chunk));
     }
+    if (reader_ && !receiving_) return std::exchange(reader_, {}).resume();
     tell_quiet();
 }
 
@@ -125,6 +131,13 @@ void Stream::wait_writable(std::coroutine_handle<> awaiter) {
     writer_ = awaiter;
     awaiting_writable_ = true;
     ring().wait_writable(handle_, writable_op_);
+}
+
+void Stream::wait_readable(std::coroutine_handle<> awaiter) {
+    expect(!receiving_, "a stream is held before it is polled");
+    reader_ = awaiter;
+    receiving_ = polling_ = true;
+    ring().wait_readable(handle_, receive_op_);
 }
 
 void Stream::on_writable() {

@@ -93,6 +93,7 @@ class Chunk {
 struct Received {
     Chunk chunk;
     int error = 0;
+    bool more_waits = false;  ///< the kernel has more bytes already
 };
 
 class Stream {
@@ -135,11 +136,37 @@ class Stream {
     /// Where its bytes go is full: stop reading until the next receive().
     void hold();
 
+    // For bulk, which goes through a pipe instead of receive() and send_now().
+
+    struct Held {
+        Stream& stream;
+        bool await_ready() { return !stream.receiving_; }
+        void await_suspend(std::coroutine_handle<> awaiter) { stream.reader_ = awaiter; }
+        void await_resume() {}
+    };
+    /// Waits after hold() until the kernel reads no more into buffers.
+    Held held() { return {*this}; }
+    /// Bytes were read that receive() has not given yet.
+    bool has_waiting() const { return waiting_chunks_ != nullptr; }
+
+    struct Readable {
+        Stream& stream;
+        bool await_ready() { return stream.stopped_; }
+        void await_suspend(std::coroutine_handle<> awaiter) { stream.wait_readable(awaiter); }
+        /// False after stop().
+        bool await_resume() { return !stream.stopped_; }
+    };
+    /// Only while held.
+    Readable readable() { return {*this}; }
+    int fill(Pipe& pipe) { return pipe.fill_from(handle_); }
+    int drain(Pipe& pipe) { return pipe.pour_into(handle_); }
+
     /// Ends every wait on this stream, now and later, with ECANCELED.
     void stop();
     bool is_stopped() const { return stopped_; }
 
-    void shutdown_write() { ring().shutdown_write(handle_); }
+    /// Below zero when the peer has reset the connection.
+    int shutdown_write() { return ring().shutdown_write(handle_); }
     int unacknowledged() { return ring().unacknowledged(handle_); }
     void reset_on_close() { ring().reset_on_close(handle_); }
 
@@ -170,6 +197,7 @@ class Stream {
     void on_received(Event event);
     void on_writable();
     void wait_writable(std::coroutine_handle<> awaiter);
+    void wait_readable(std::coroutine_handle<> awaiter);
     void tell_quiet();
 
     /// After being held a stream receives one chunk at a time, so often, before it may run
@@ -181,6 +209,7 @@ class Stream {
     ReceiveOp receive_op_;
     WritableOp writable_op_;
     Receive* receiver_ = nullptr;
+    std::coroutine_handle<> reader_;  ///< of held() or readable()
     std::coroutine_handle<> writer_;
     std::coroutine_handle<> quiet_;
     /// Parked: read, but nobody was waiting. Newest last; made when it is needed first.
@@ -189,6 +218,7 @@ class Stream {
     bool ended_ = false;
     bool receiving_ = false;  ///< the kernel holds a receive, or it waits for a buffer
     bool starved_ = false;    ///< it waits for a buffer
+    bool polling_ = false;  ///< what it holds is readable()'s
     bool cancelling_ = false;
     bool awaiting_writable_ = false;
     bool stopped_ = false;

@@ -11,6 +11,10 @@ using namespace io;
 /// How long bytes that were taken before a reset may need to reach the other side.
 static constexpr Duration flush_max = 2s;
 
+/// So much without a pause is bulk. Less is not worth the change, and messages back and forth never come
+/// to it: between them there is nothing to read.
+static constexpr size_t bulk = 128 * 1024;
+
 Relay::Relay(Loop& loop, Stream& client, Stream& target, Limits limits, uint64_t& to_target,
              uint64_t& to_client)
     : loop_(loop),
@@ -45,6 +49,7 @@ Task<> Relay::pump(Side from_side) {
     Stream& from = stream(from_side);
     Stream& to = stream(other(from_side));
     uint64_t& moved = from_side == Side::client ? to_target_ : to_client_;
+    size_t in_a_row = 0;  // bytes that came without a pause between them
     for (;;) {
         Received received;
         co_await from.receive(received);
@@ -59,6 +64,7 @@ Task<> Relay::pump(Side from_side) {
         if (received.chunk.empty()) co_return finish(from_side);
 
         last_activity_ = loop_.now();
+        in_a_row = received.more_waits ? in_a_row + received.chunk.bytes().size() : 0;
         while (!received.chunk.empty()) {
             int sent = to.send_now(received.chunk.bytes());
             if (sent >= 0) {
@@ -77,7 +83,54 @@ Task<> Relay::pump(Side from_side) {
                 co_return;
             }
         }
+
+        if (in_a_row >= bulk && loop_.pipes().any_to_lend()) {
+            received.chunk = {};  // its buffer goes home: this may take long
+            from.hold();
+            co_await from.held();
+            if (from.has_waiting()) continue;  // these come first
+            in_a_row = 0;
+            if (!co_await pour(from_side)) co_return;
+        }
     }
+}
+
+/// Bulk enters no buffer of ours: it goes through a kernel pipe that is lent while bytes are in it.
+/// What splice() cannot tell apart, the end of a stream and a failure, is left to receive().
+Task<bool> Relay::pour(Side from_side) {
+    Stream& from = stream(from_side);
+    Stream& to = stream(other(from_side));
+    uint64_t& moved = from_side == Side::client ? to_target_ : to_client_;
+    for (int meagre = 0; meagre < 8;) {
+        if (!co_await from.readable()) co_return false;
+        Pipe pipe = loop_.pipes().borrow();
+        if (!pipe) co_return true;
+        int filled = from.fill(pipe);
+        if (filled == -EAGAIN) continue;
+        if (filled < 0) {
+            // splice() was told of the reset, and receive() would only see an end.
+            gone(from_side, -filled);
+            from.stop();
+            to.stop();
+            co_return false;
+        }
+        if (filled == 0) co_return true;
+        meagre = static_cast<size_t>(filled) < Pipes::pipe_size / 8 ? meagre + 1 : 0;
+        last_activity_ = loop_.now();
+        while (!pipe.empty()) {
+            int sent = to.drain(pipe);
+            if (sent >= 0) {
+                moved += static_cast<uint64_t>(sent);
+            } else if (sent == -EAGAIN) {
+                if (!co_await to.writable()) co_return false;
+                last_activity_ = loop_.now();
+            } else {
+                gone(other(from_side), -sent);
+                co_return false;
+            }
+        }
+    }
+    co_return true;
 }
 
 /// `side` has sent all it will: the other is told, and may go on sending.
@@ -86,7 +139,8 @@ void Relay::finish(Side side) {
     // An end that a reset caused is no end to pass on (the kernel reports a reset once only,
     // and the other pump may have been told).
     if (side == Side::client ? client_reset_ : target_reset_) return;
-    stream(other(side)).shutdown_write();
+    // A side that ended first and was reset since has not taken everything, and has no pump to notice.
+    if (stream(other(side)).shutdown_write() < 0) return gone(other(side), ECONNRESET);
     last_activity_ = loop_.now();
     loop_.timers().arm(idle_timer_, std::min(idle_timer_.when, loop_.now() + idle_limit()));
 }

@@ -41,6 +41,8 @@ class Relay {
     };
 
     io::Task<> pump(Side from_side);
+    /// Moves bulk until it is none any more. False when this direction is at its end.
+    [[gnu::noinline]] io::Task<bool> pour(Side from_side);
     [[gnu::noinline]] io::Task<> flush(io::Stream& stream);  // its frame stays out of run()'s
     void finish(Side side);           ///< it has sent all it will
     void gone(Side side, int error);  ///< it reset the connection, or vanished

@@ -10,13 +10,17 @@ namespace proxify::worker {
 
 using namespace io;
 
+static constexpr Ending drain_is_over{Party::operator_, Stage::data, "the drain deadline passed"};
+
 Worker::Worker(Ring ring, telemetry::Journal& log, Options options,
                std::shared_ptr<const routing::Snapshot> snapshot)
     : loop_(std::move(ring)),
       log_(log),
       options_(std::move(options)),
       snapshot_(std::move(snapshot)),
-      around_{loop_, log_, options_.guard, options_.on_failing_target} {}
+      around_{loop_, log_, options_.guard, options_.on_failing_target} {
+    loop_.pipes().set_count_max(options_.pipes_max);
+}
 
 Worker::~Worker() { join(); }
 
@@ -46,6 +50,7 @@ void Worker::stop_listening(uint16_t port) {
 }
 
 Task<> Worker::serve(std::shared_ptr<Door> door) {
+    ++doors_open_;
     bool complained = false;
     for (;;) {
         int accepted = co_await door->listener.accept();
@@ -71,6 +76,8 @@ Task<> Worker::serve(std::shared_ptr<Door> door) {
         co_await door->room.wait(100ms);
         std::erase(waiting_doors_, door);
     }
+    --doors_open_;
+    if (is_idle()) drained_.raise();
 }
 
 std::shared_ptr<const routing::Service> Worker::route(const capture::Arrival& arrival,
@@ -91,6 +98,7 @@ Task<> Worker::hold(std::unique_ptr<session::Session> session) {
     if (sessions_) sessions_->previous = session.get();
     sessions_ = session.get();
     ++session_count_;
+    if (overdue_) session->interrupt(drain_is_over);
 
     co_await session->live();
 
@@ -98,7 +106,7 @@ Task<> Worker::hold(std::unique_ptr<session::Session> session) {
     if (session->next) session->next->previous = session->previous;
     (session->previous ? session->previous->next : sessions_) = session->next;
     if (!waiting_doors_.empty()) waiting_doors_.front()->room.raise();
-    if (draining_ && session_count_ == 0) drained_.raise();
+    if (is_idle()) drained_.raise();
 }
 
 void Worker::drain(Duration deadline) {
@@ -109,10 +117,13 @@ void Worker::drain(Duration deadline) {
 }
 
 Task<> Worker::end_drain(Duration deadline) {
-    if (session_count_ > 0) co_await drained_.wait(deadline);
+    // Clients that wait in a queue are served as well, so the last session may be yet to begin.
+    const Time until = loop_.now() + deadline;
+    while (!is_idle() && loop_.now() < until) co_await drained_.wait(until - loop_.now());
+    overdue_ = true;
     for (auto* session = sessions_; session;) {
         auto* next = session->next;  // interrupt() may end the session at once
-        session->interrupt({Party::operator_, Stage::data, "the drain deadline passed"});
+        session->interrupt(drain_is_over);
         session = next;
     }
 }

@@ -21,6 +21,7 @@ namespace proxify::worker {
 
 struct Options {
     size_t sessions_max = 1000;  ///< beyond it clients wait in the kernel's accept queue
+    size_t pipes_max = 64;  ///< for bulk; each takes two descriptors and up to 256 KiB while in use
     dial::Guard* guard = nullptr;
     /// Whether a port is in proxy_ports because somebody put it there by hand. Asked for
     /// retired ports only.
@@ -66,6 +67,8 @@ class Worker {
     io::Task<> serve(std::shared_ptr<Door> door);
     io::Task<> hold(std::unique_ptr<session::Session> session);
     io::Task<> end_drain(Duration deadline);
+    /// Nobody is here, and nobody can come: with a door, somebody may be in its queue.
+    bool is_idle() const { return session_count_ == 0 && doors_open_ == 0; }
     std::shared_ptr<const routing::Service> route(const capture::Arrival& arrival, const Door& door) const;
 
     io::Loop loop_;
@@ -78,7 +81,9 @@ class Worker {
     session::Session* sessions_ = nullptr;
     size_t session_count_ = 0;
     uint64_t next_id_ = 1;
+    size_t doors_open_ = 0;  ///< with those that are being emptied
     bool draining_ = false;
+    bool overdue_ = false;  ///< the deadline of the drain has passed
     io::Signal drained_{loop_};
     std::thread thread_;
 };

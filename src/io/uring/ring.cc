@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ring over io_uring. The only file that includes liburing.
+#include <fcntl.h>
 #include <liburing.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -180,6 +181,7 @@ bool Ring::next(Completion*& completion, Event& event) {
         completion = static_cast<Completion*>(io_uring_cqe_get_data(cqe));
         event = {.result = cqe->res,
                  .more = (cqe->flags & IORING_CQE_F_MORE) != 0,
+                 .more_waits = (cqe->flags & IORING_CQE_F_SOCK_NONEMPTY) != 0,
                  .buffer = static_cast<uint16_t>(cqe->flags >> IORING_CQE_BUFFER_SHIFT)};
         bool lent_for_nothing = (cqe->flags & IORING_CQE_F_BUFFER) && cqe->res <= 0;
         io_uring_cqe_seen(&impl_->ring, cqe);
@@ -328,6 +330,32 @@ int Ring::send_now(Handle socket, std::span<const std::byte> bytes) {
 }
 
 int Ring::shutdown_write(Handle socket) { return ::shutdown(fd_of(socket), SHUT_WR) < 0 ? -errno : 0; }
+
+int Ring::open_pipe(size_t size, PipeEnds& ends) {
+    int fds[2];
+    if (::pipe2(fds, O_NONBLOCK | O_CLOEXEC) < 0) return -errno;
+    ends = {static_cast<Handle>(fds[0]), static_cast<Handle>(fds[1])};
+    if (::fcntl(fds[1], F_SETPIPE_SZ, static_cast<int>(size)) >= 0) return 0;
+    int error = errno;
+    close_pipe(ends);
+    return -error;
+}
+
+void Ring::close_pipe(PipeEnds ends) {
+    close(ends.read);
+    close(ends.write);
+}
+
+int Ring::splice_in(Handle socket, PipeEnds pipe, size_t count) {
+    // Every socket is born non-blocking: SPLICE_F_NONBLOCK alone would only speak for the pipe.
+    ssize_t moved = ::splice(fd_of(socket), nullptr, fd_of(pipe.write), nullptr, count, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    return moved < 0 ? -errno : static_cast<int>(moved);
+}
+
+int Ring::splice_out(PipeEnds pipe, Handle socket, size_t count) {
+    ssize_t moved = ::splice(fd_of(pipe.read), nullptr, fd_of(socket), nullptr, count, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    return moved < 0 ? -errno : static_cast<int>(moved);
+}
 
 int Ring::unacknowledged(Handle socket) {
     int count = 0;
