@@ -39,11 +39,12 @@ static Fd anonymous_file(std::string_view content = {}) {
     return file;
 }
 
-static std::string whole_text(const Fd& file) {
+static std::string text_from(const Fd& file, size_t from) {
     struct stat about{};
     fstat(file.get(), &about);
-    std::string text(static_cast<size_t>(about.st_size), '\0');
-    ssize_t count = pread(file.get(), text.data(), text.size(), 0);
+    const auto size = static_cast<size_t>(about.st_size);
+    std::string text(size - std::min(from, size), '\0');
+    ssize_t count = pread(file.get(), text.data(), text.size(), static_cast<off_t>(from));
     text.resize(count > 0 ? static_cast<size_t>(count) : 0);
     return text;
 }
@@ -154,11 +155,11 @@ std::optional<int> Child::wait(Millis limit) {
 }
 
 std::string Child::out() const {
-    return whole_text(out_);
+    return text_from(out_, 0);
 }
 
-std::string Child::err() const {
-    return whole_text(err_);
+std::string Child::err(size_t from) const {
+    return text_from(err_, from);
 }
 
 static std::string proc(pid_t pid, const char* name) {

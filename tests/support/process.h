@@ -48,7 +48,8 @@ class Child {
     bool is_running() { return !wait(0ms); }
 
     std::string out() const;
-    std::string err() const;
+    /// All of it, or what came after so many bytes.
+    std::string err(size_t from = 0) const;
 
     int open_fds() const;
     size_t resident_bytes() const;

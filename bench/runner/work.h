@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// Works: what is measured. A work sets up a subject, loads it, and adds figures to its row (some
+// have several rows).
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "runner/results.h"
+#include "runner/subject.h"
+
+namespace proxify::bench {
+
+struct Timing {
+    double seconds = 2;  ///< of a measurement
+    double warm_up = 0.4;
+    double idle_seconds = 3;
+    int port_samples = 5000;
+    int reloads = 20;
+};
+
+struct Context {
+    const World& world;
+    const Timing& timing;
+    Results& results;
+};
+
+struct Work {
+    std::string group;
+    bool pinned = true;
+    std::vector<Row> rows;  ///< what it may add figures to
+    std::function<Result<>(Context&, const Work&, const Subject&)> run;
+};
+
+std::vector<Work> all_works();
+
+}  // namespace proxify::bench
