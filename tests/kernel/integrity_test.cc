@@ -15,7 +15,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <list>
+#include <map>
 #include <random>
+#include <set>
 
 #include "support/kernel_test.h"
 #include "support/pattern.h"
@@ -218,9 +220,11 @@ struct Run {
         target.assign(down(plan), plan.down, plan.target_resets, plan.waits_for_delivery, up(plan),
                       plan.up, plan.client_resets);
         numbers[&target] = number;
+        came.insert(number);
     }
 
     std::map<EndPoint*, uint64_t> numbers = {};
+    std::set<uint64_t> came = {};
 
     void collect(std::list<EndPoint>& ends, const char* side) {
         for (auto end = ends.begin(); end != ends.end();) {
@@ -237,11 +241,18 @@ struct Run {
         }
     }
 
+    /// A client that was heard to the end may be gone before its connection has come to the target.
+    bool is_any_to_come() const {
+        return std::ranges::any_of(plans, [&](const Plan& plan) {
+            return (!plan.client_resets || plan.waits_for_delivery) && !came.contains(plan.number);
+        });
+    }
+
     /// Until every connection has ended, with at most `at_once` of them open.
     void go(size_t at_once) {
         size_t next = 0;
         Moment last_progress = now();
-        while (next < plans.size() || !clients.empty() || !targets.empty()) {
+        while (next < plans.size() || !clients.empty() || !targets.empty() || is_any_to_come()) {
             while (next < plans.size() && clients.size() < at_once) start_client(plans[next++]);
 
             const Moment at = now();
@@ -314,6 +325,8 @@ health  = false
     CHECK(logged_up >= uint64_t{1} << 30);
     CHECK(logged_down >= uint64_t{1} << 30);
 
+    const std::string log = connections < 100 ? proxify.log() : "";
+    INFO(log);
     // Whoever waited until its bytes had left it, and then reset, was heard to the end.
     for (const Plan& plan : run.plans)
         if (plan.client_resets && plan.waits_for_delivery) {
