@@ -94,9 +94,20 @@ std::vector<Subject> shown_subjects(const Results& results, const std::vector<Ro
     return shown;
 }
 
+bool is_measured(const Results& results, const Row& row, const Metric& metric) {
+    return std::ranges::any_of(all_subjects(), [&](const Subject& subject) {
+        return results.find(row.id, subject.id, metric.id).has_value();
+    });
+}
+
+std::string hint_of(const Metric& metric) {
+    return metric.more_is_better ? " (more is better)" : " (less is better)";
+}
+
 std::string panel(const Results& results, const Row& row, const Metric& metric,
-                  const std::vector<Subject>& subjects, double x, double y) {
-    std::string out = text_at(x, y + 12, "panel", row.title);
+                  const std::vector<Subject>& subjects, const std::string& title, double x,
+                  double y) {
+    std::string out = text_at(x, y + 12, "panel", title);
     double top = 0;
     for (const auto& subject : subjects) {
         if (auto figure = results.find(row.id, subject.id, metric.id))
@@ -148,27 +159,33 @@ std::string picture(const About& about, const Results& results, const Group& gro
                                    : "Nothing pinned, a worker for each core",
                about.repetitions));
     y += 22;
-    for (const auto& metric : group.metrics) {
+    std::vector<Metric> metrics;
+    std::ranges::copy_if(group.metrics, std::back_inserter(metrics), [&](const Metric& metric) {
+        return std::ranges::any_of(
+            rows, [&](const Row& row) { return is_measured(results, row, metric); });
+    });
+    // Several rows: a heading for each metric and the rows below it. One row: its metrics side by
+    // side.
+    size_t place = 0;
+    double height = 0;
+    for (const auto& metric : metrics) {
         auto subjects = shown_subjects(results, rows, metric);
-        if (!std::ranges::any_of(rows, [&](const Row& row) {
-                return std::ranges::any_of(subjects, [&](const Subject& subject) {
-                    return results.find(row.id, subject.id, metric.id).has_value();
-                });
-            }))
-            continue;
-        y += 14;
-        body += text_at(
-            margin, y, "metric",
-            metric.title + (metric.more_is_better ? " (more is better)" : " (less is better)"));
-        y += 14;
-        double height =
-            panel_title_height + bar_step * static_cast<double>(subjects.size()) + panel_gap;
-        for (size_t i = 0; i < rows.size(); ++i) {
-            auto column = static_cast<double>(i % columns);
-            body += panel(results, rows[i], metric, subjects, margin + column * panel_width, y);
-            if (i % columns == columns - 1 || i + 1 == rows.size()) y += height;
+        if (rows.size() > 1) {
+            y += 14;
+            body += text_at(margin, y, "metric", metric.title + hint_of(metric));
+            y += 14;
+            place = 0;
         }
+        height = panel_title_height + bar_step * static_cast<double>(subjects.size()) + panel_gap;
+        for (size_t i = 0; i < rows.size(); ++i, ++place) {
+            if (place > 0 && place % columns == 0) y += height;
+            body += panel(results, rows[i], metric, subjects,
+                          rows.size() > 1 ? rows[i].title : metric.title + hint_of(metric),
+                          margin + static_cast<double>(place % columns) * panel_width, y);
+        }
+        if (rows.size() > 1) y += height;
     }
+    if (rows.size() == 1) y += height;
     for (const auto& row : rows) {
         for (const auto& subject : all_subjects()) {
             auto note = results.note_of(row.id, subject.id);

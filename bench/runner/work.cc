@@ -350,7 +350,7 @@ std::vector<Work> all_works() {
                              return ports(context, work, who, count);
                          }});
     }
-    works.push_back({"reload", true, {{"reload", "reload", "20 changes of 10 000 ports"}}, reload});
+    works.push_back({"reload", true, {{"reload", "reload", "changes of 10 000 ports"}}, reload});
     add_traffic(works, false);
     return works;
 }
