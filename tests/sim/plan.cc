@@ -18,7 +18,8 @@ constexpr uint64_t port_count = 24;
 class Drawing {
   public:
     explicit Drawing(uint64_t seed)
-        : dice_(mix(seed ^ 0x706C616E)), temper_(dice_.chance(0.2) ? 0 : static_cast<double>(dice_.below(1000)) / 1000) {}
+        : dice_(mix(seed ^ 0x706C616E)),
+          temper_(dice_.chance(0.2) ? 0 : static_cast<double>(dice_.below(1000)) / 1000) {}
 
     Plan draw(uint64_t seed) {
         Plan plan;
@@ -49,19 +50,23 @@ class Drawing {
         }
         std::ranges::sort(plan.reloads, {}, &Plan::Reload::when);
         for (auto count = dice_.below(4); count > 0 && dice_.chance(temper_); --count)
-            plan.answers.push_back({dice_.up_to(plan.drain_at), target_ip(dice_.below(target_count)), answer()});
+            plan.answers.push_back(
+                {dice_.up_to(plan.drain_at), target_ip(dice_.below(target_count)), answer()});
         for (auto count = dice_.below(4); count > 0 && !checked_ && dice_.chance(temper_); --count)
             plan.states.push_back({dice_.up_to(plan.drain_at), dice_.below(16), dice_.chance(0.6)});
         if (plan.steered && dice_.chance(0.3)) plan.added_by_hand.insert(any_port());
 
         std::vector<uint16_t> ports = ports_of(plan.config);
-        for (const auto& reload : plan.reloads) std::ranges::copy(ports_of(reload.config), std::back_inserter(ports));
+        for (const auto& reload : plan.reloads)
+            std::ranges::copy(ports_of(reload.config), std::back_inserter(ports));
         auto client_count = dice_.between(1, 8 + dice_.of_any_size(40));
         Duration rush = dice_.chance(0.3) ? 1ms : plan.drain_at;
         Duration begin = dice_.chance(0.2) ? plan.drain_at - 1ms : Duration(0);
         for (uint64_t i = 0; i < client_count; ++i)
             plan.clients.push_back({begin + dice_.up_to(rush),
-                                    ports.empty() || dice_.chance(0.05) ? any_port() : ports[dice_.below(ports.size())],
+                                    ports.empty() || dice_.chance(0.05)
+                                        ? any_port()
+                                        : ports[dice_.below(ports.size())],
                                     client_script()});
         return plan;
     }
@@ -80,7 +85,8 @@ class Drawing {
         std::vector<uint16_t> ports;
         for (const auto& service : config.services)
             for (auto [first, last] : service.ports)
-                for (int port = first; port <= last; ++port) ports.push_back(static_cast<uint16_t>(port));
+                for (int port = first; port <= last; ++port)
+                    ports.push_back(static_cast<uint16_t>(port));
         return ports;
     }
 
@@ -108,22 +114,39 @@ class Drawing {
 
     static Script any_script(Random& dice, double temper) {
         Script script;
-        if (!dice.chance(0.1)) script.says = 2 + dice.of_any_size(dice.chance(0.03) ? 200'000 : 8'000);
+        if (!dice.chance(0.1))
+            script.says = 2 + dice.of_any_size(dice.chance(0.03) ? 200'000 : 8'000);
         // Big ones take big steps: a run is to be short.
-        script.step = static_cast<uint32_t>(std::max(1 + dice.of_any_size(4096), script.says / 32 + 1));
-        script.window = static_cast<uint32_t>(std::max(64 + dice.of_any_size(16384), script.says / 64));
+        script.step =
+            static_cast<uint32_t>(std::max(1 + dice.of_any_size(4096), script.says / 32 + 1));
+        script.window =
+            static_cast<uint32_t>(std::max(64 + dice.of_any_size(16384), script.says / 64));
         script.pace = 1us + dice.up_to(dice.chance(0.1) ? Duration(3ms) : Duration(100us));
         if (dice.chance(0.3)) script.ends = Script::Ends::after_peer;
         if (dice.chance(0.1)) script.first_pause = dice.up_to(200ms);
         if (dice.chance(temper * 0.5)) {
             switch (dice.below(7)) {
-                case 0: script.resets_after = dice.of_any_size(8'000); break;
-                case 1: script.resets_in = dice.up_to(dice.chance(0.5) ? Duration(2ms) : Duration(1s)); break;
-                case 2: script.hears = dice.of_any_size(8'000); break;
-                case 3: script.closes = true; break;
-                case 4: script.ends = Script::Ends::never; break;
-                case 5: script.first_pause = dice.up_to(20s); break;
-                case 6: script.pace = dice.up_to(500ms); break;
+                case 0:
+                    script.resets_after = dice.of_any_size(8'000);
+                    break;
+                case 1:
+                    script.resets_in = dice.up_to(dice.chance(0.5) ? Duration(2ms) : Duration(1s));
+                    break;
+                case 2:
+                    script.hears = dice.of_any_size(8'000);
+                    break;
+                case 3:
+                    script.closes = true;
+                    break;
+                case 4:
+                    script.ends = Script::Ends::never;
+                    break;
+                case 5:
+                    script.first_pause = dice.up_to(20s);
+                    break;
+                case 6:
+                    script.pace = dice.up_to(500ms);
+                    break;
             }
         }
         return script;
@@ -140,7 +163,9 @@ class Drawing {
         return script;
     }
 
-    Script client_script() { return bulk_ ? bulk_script(dice_, temper_) : any_script(dice_, temper_); }
+    Script client_script() {
+        return bulk_ ? bulk_script(dice_, temper_) : any_script(dice_, temper_);
+    }
 
     void add_service(config::Config& config) {
         config::Service service;
@@ -154,9 +179,10 @@ class Drawing {
                           .rise = static_cast<int>(dice_.between(1, 3)),
                           .fall = static_cast<int>(dice_.between(1, 3)),
                           .port = std::nullopt};
-        service.timeouts = {.connect = dice_.chance(0.2) ? 1ms + dice_.up_to(100ms) : Duration(3s),
-                            .idle = dice_.chance(0.3) ? 5ms + dice_.up_to(2s) : Duration(1h),
-                            .half_close = dice_.chance(0.3) ? 5ms + dice_.up_to(2s) : Duration(30s)};
+        service.timeouts = {
+            .connect = dice_.chance(0.2) ? 1ms + dice_.up_to(100ms) : Duration(3s),
+            .idle = dice_.chance(0.3) ? 5ms + dice_.up_to(2s) : Duration(1h),
+            .half_close = dice_.chance(0.3) ? 5ms + dice_.up_to(2s) : Duration(30s)};
         config.services.push_back(service);
     }
 
@@ -165,9 +191,12 @@ class Drawing {
             uint16_t first = any_port();
             auto last = static_cast<uint16_t>(first + dice_.below(3));
             auto taken = [&](const config::Service& by) {
-                return std::ranges::any_of(by.ports, [&](const auto& range) { return range.first <= last && first <= range.last; });
+                return std::ranges::any_of(by.ports, [&](const auto& range) {
+                    return range.first <= last && first <= range.last;
+                });
             };
-            if (!taken(service) && std::ranges::none_of(config.services, taken)) service.ports.push_back({first, last});
+            if (!taken(service) && std::ranges::none_of(config.services, taken))
+                service.ports.push_back({first, last});
         }
     }
 
@@ -181,9 +210,15 @@ class Drawing {
         }
         using Kind = config::TargetPort::Kind;
         switch (dice_.below(4)) {
-            case 0: target.port = {Kind::same, 0}; break;
-            case 1: target.port = {Kind::offset, 1000}; break;
-            default: target.port = {Kind::fixed, static_cast<uint16_t>(9000 + dice_.below(3))}; break;
+            case 0:
+                target.port = {Kind::same, 0};
+                break;
+            case 1:
+                target.port = {Kind::offset, 1000};
+                break;
+            default:
+                target.port = {Kind::fixed, static_cast<uint16_t>(9000 + dice_.below(3))};
+                break;
         }
         target.text = target.host;
         service.targets.push_back(target);
@@ -194,15 +229,19 @@ class Drawing {
         auto& services = config.services;
         auto& service = services[dice_.below(services.size())];
         switch (dice_.below(6)) {
-            case 0: return add_service(config);
+            case 0:
+                return add_service(config);
             case 1:
-                if (services.size() > 1 && !config.default_service) std::erase(services, config::Service(service));
+                if (services.size() > 1 && !config.default_service)
+                    std::erase(services, config::Service(service));
                 return;
-            case 2: return add_target(service);
+            case 2:
+                return add_target(service);
             case 3:
                 if (service.targets.size() > 1) service.targets.erase(service.targets.begin());
                 return;
-            case 4: return add_ports(config, service);
+            case 4:
+                return add_ports(config, service);
             case 5:
                 if (!service.ports.empty()) service.ports.pop_back();
                 return;
@@ -218,6 +257,8 @@ class Drawing {
 
 }  // namespace
 
-Plan Plan::drawn(uint64_t seed) { return Drawing(seed).draw(seed); }
+Plan Plan::drawn(uint64_t seed) {
+    return Drawing(seed).draw(seed);
+}
 
 }  // namespace proxify::test

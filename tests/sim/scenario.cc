@@ -27,9 +27,10 @@ class Kept : public telemetry::Journal {
     explicit Kept(World& world) : world_(world) {}
     void session(telemetry::SessionRecord&& record) override {
         if (world_.tracing())
-            world_.note(format("session {} of {} ends {} {}: to_target={} to_client={} tried={}", record.id,
-                               record.client.text(), record.ending.letters(), record.ending.reason,
-                               record.to_target, record.to_client, record.tried));
+            world_.note(format("session {} of {} ends {} {}: to_target={} to_client={} tried={}",
+                               record.id, record.client.text(), record.ending.letters(),
+                               record.ending.reason, record.to_target, record.to_client,
+                               record.tried));
         records.push_back(std::move(record));
         ended_at.push_back(world_.now());
         truly_ended_at.push_back(world_.true_time());
@@ -49,7 +50,8 @@ class Kept : public telemetry::Journal {
 /// Knows which sources were let through, and that each was forgotten.
 class CountingGuard : public dial::Guard {
   public:
-    CountingGuard(const std::set<uint16_t>& steered, const std::set<uint16_t>& own) : steered_(steered), own_(own) {}
+    CountingGuard(const std::set<uint16_t>& steered, const std::set<uint16_t>& own)
+        : steered_(steered), own_(own) {}
     Way way_to(uint16_t port) const override {
         return steered_.contains(port) ? Way::steered : own_.contains(port) ? Way::own : Way::open;
     }
@@ -65,7 +67,9 @@ class CountingGuard : public dial::Guard {
 /// If the process dies in a run, its last words say which run it was.
 uint64_t seed_running = 0;
 
-void say_how_to_replay() { std::fprintf(stderr, "replay: ./dev sim %llu\n", static_cast<unsigned long long>(seed_running)); }
+void say_how_to_replay() {
+    std::fprintf(stderr, "replay: ./dev sim %llu\n", static_cast<unsigned long long>(seed_running));
+}
 
 void on_abort(int) {
     say_how_to_replay();
@@ -104,7 +108,9 @@ class Life {
           snapshot_(build(plan.config, nullptr)),
           worker_(*Ring::open(plan.ring), kept, worker_options(), snapshot_),
           health_(worker_.loop(), kept, &guard_) {
-        world_.let_through = [this](const Address& source) { return guard_.sources.contains(source); };
+        world_.let_through = [this](const Address& source) {
+            return guard_.sources.contains(source);
+        };
         for (const auto& [ip, door] : plan_.targets) world_.put_target(ip, door);
 
         worker_.loop().pipes().set_count_max(plan_.pipes_max);
@@ -113,17 +119,20 @@ class Life {
             for (uint16_t port : ports_of(plan_.config)) steer(port);
             for (uint16_t port : plan_.added_by_hand) steer(port);
         } else {
-            for (uint16_t port : ports_of(plan_.config)) worker_.listen(listen_on(port), capture::Door::bound);
+            for (uint16_t port : ports_of(plan_.config))
+                worker_.listen(listen_on(port), capture::Door::bound);
         }
         health_.follow(*snapshot_);
 
         const Time start = world_.now();
         for (const auto& client : plan_.clients)
-            world_.add_client(start + client.when, {Ip::v4(203, 0, 113, 1), client.port}, client.script);
+            world_.add_client(start + client.when, {Ip::v4(203, 0, 113, 1), client.port},
+                              client.script);
         for (const auto& reload : plan_.reloads)
             on_worker(start + reload.when, [this, &reload] { apply(reload.config); });
         for (const auto& change : plan_.answers)
-            world_.at(start + change.when, [this, &change] { world_.target(change.target).answer = change.answer; });
+            world_.at(start + change.when,
+                      [this, &change] { world_.target(change.target).answer = change.answer; });
         for (const auto& change : plan_.states)
             on_worker(start + change.when, [this, &change] { set_state(change); });
         on_worker(start + plan_.drain_at, [this] { drain(); });
@@ -141,16 +150,21 @@ class Life {
         worker::Options options;
         options.sessions_max = plan_.sessions_max;
         options.guard = &guard_;
-        options.is_added_by_hand = [this](uint16_t port) { return plan_.added_by_hand.contains(port); };
-        options.on_failing_target = [this](const routing::Service& service, balance::Target& target) {
+        options.is_added_by_hand = [this](uint16_t port) {
+            return plan_.added_by_hand.contains(port);
+        };
+        options.on_failing_target = [this](const routing::Service& service,
+                                           balance::Target& target) {
             health_.suspect(service.name, &target);
         };
         return options;
     }
 
-    std::shared_ptr<const routing::Snapshot> build(const config::Config& config, const routing::Snapshot* before) {
+    std::shared_ptr<const routing::Snapshot> build(const config::Config& config,
+                                                   const routing::Snapshot* before) {
         auto resolve = [this](const std::string& host) { return plan_.names.at(host); };
-        past_.snapshots.push_back({routing::Snapshot::build(config, resolve, before, world_.now()), world_.true_time()});
+        past_.snapshots.push_back(
+            {routing::Snapshot::build(config, resolve, before, world_.now()), world_.true_time()});
         return past_.snapshots.back().snapshot;
     }
 
@@ -191,7 +205,9 @@ class Life {
             listeners.push_back(*listener);
             own_.insert(port);
         }
-        if (world_.tracing()) world_.note(format("reload: {} services, {} ports", config.services.size(), want.size()));
+        if (world_.tracing())
+            world_.note(
+                format("reload: {} services, {} ports", config.services.size(), want.size()));
         snapshot_ = build(config, snapshot_.get());
         worker_.use(snapshot_);
         for (Handle listener : listeners) worker_.listen(listener, capture::Door::bound);
@@ -240,7 +256,11 @@ class Life {
 class Examination {
   public:
     Examination(const Plan& plan, const World& world, const Kept& kept, const Past& past)
-        : plan_(plan), world_(world), kept_(kept), past_(past), deadline_(past.drained_from + plan.config.drain) {}
+        : plan_(plan),
+          world_(world),
+          kept_(kept),
+          past_(past),
+          deadline_(past.drained_from + plan.config.drain) {}
 
     std::vector<std::string> examine() {
         problems_ = world_.bugs();
@@ -286,8 +306,11 @@ class Examination {
                 known.erase(found);
             } else {
                 auto match = std::ranges::find_if(unknown, [&](const Connection* each) {
-                    return each->near == record.original_dst && each->closed_at == kept_.truly_ended_at[i] && each->out.written == record.to_client &&
-                           (each->pair ? each->pair->out.written == record.to_target && each->pair->far == record.target
+                    return each->near == record.original_dst &&
+                           each->closed_at == kept_.truly_ended_at[i] &&
+                           each->out.written == record.to_client &&
+                           (each->pair ? each->pair->out.written == record.to_target &&
+                                             each->pair->far == record.target
                                        : record.to_target < 2);
                 });
                 if (match != unknown.end()) {
@@ -301,9 +324,11 @@ class Examination {
         claim(known.empty() && unknown.empty(), "each accepted connection has a record");
     }
 
-    /// The target that a client was joined to. Without any bytes to tell, it is the one at the right address
-    /// whose socket was closed at the same moment; there may be several, and then nobody knows.
-    const Connection* joined_to(const Connection& client, const telemetry::SessionRecord& record) const {
+    /// The target that a client was joined to. Without any bytes to tell, it is the one at the
+    /// right address whose socket was closed at the same moment; there may be several, and then
+    /// nobody knows.
+    const Connection* joined_to(const Connection& client,
+                                const telemetry::SessionRecord& record) const {
         if (client.pair || !record.target) return client.pair;
         const Connection* found = nullptr;
         for (const auto& other : world_.connections()) {
@@ -317,13 +342,15 @@ class Examination {
         return found;
     }
 
-    void examine_session(const telemetry::SessionRecord& record, Time ended_at, const Connection& client,
-                         const Connection* target) {
+    void examine_session(const telemetry::SessionRecord& record, Time ended_at,
+                         const Connection& client, const Connection* target) {
         const Ending& ending = record.ending;
         claim(record.original_dst == client.near, "the record knows what was dialled");
-        claim(record.to_client == client.out.written, "to_client counts what was sent to the client");
+        claim(record.to_client == client.out.written,
+              "to_client counts what was sent to the client");
         if (target) {
-            claim(record.to_target == target->out.written, "to_target counts what was sent to the target");
+            claim(record.to_target == target->out.written,
+                  "to_target counts what was sent to the target");
             claim(record.target == target->far, "the record names the target that was served");
         } else {
             // One byte does not say whose it is.
@@ -331,46 +358,57 @@ class Examination {
         }
         claim(record.duration <= ended_at.time_since_epoch(), "a duration is one");
 
-        const bool relayed = ending.stage == Stage::data || ending.stage == Stage::last || ending.is_normal();
+        const bool relayed =
+            ending.stage == Stage::data || ending.stage == Stage::last || ending.is_normal();
         if (ending.is_normal()) {
             arrived_whole(client, target);
             if (target) arrived_whole(*target, &client);
         } else {
-            claim(client.near_reset || client.dead || client.far_reset, "an end that is not normal is a reset");
+            claim(client.near_reset || client.dead || client.far_reset,
+                  "an end that is not normal is a reset");
             if (target && relayed) {
-                claim(target->near_reset || target->dead || target->far_reset, "an end that is not normal is a reset");
+                claim(target->near_reset || target->dead || target->far_reset,
+                      "an end that is not normal is a reset");
                 knows_what_it_missed(client, *target);
                 knows_what_it_missed(*target, client);
             }
-            if (!relayed) claim(client.out.written == 0, "who was never joined to a target gets no byte");
+            if (!relayed)
+                claim(client.out.written == 0, "who was never joined to a target gets no byte");
         }
-        if (ending.party == Party::operator_) claim(ended_at >= deadline_, "the operator waits until the deadline");
-        if (relayed && ending.party == Party::client) claim(client.far_reset, "a client that is blamed did reset");
+        if (ending.party == Party::operator_)
+            claim(ended_at >= deadline_, "the operator waits until the deadline");
+        if (relayed && ending.party == Party::client)
+            claim(client.far_reset, "a client that is blamed did reset");
         if (relayed && ending.party == Party::target && target)
             claim(target->far_reset, "a target that is blamed did reset");
         if (relayed && target && ended_at < deadline_) {
             if (ending.party == Party::target) gets_the_last_bytes(client, *target);
             if (ending.party == Party::client) gets_the_last_bytes(*target, client);
         }
-        bool was_cut_short = ending.party == Party::operator_ || ending.party == Party::silent_client ||
+        bool was_cut_short = ending.party == Party::operator_ ||
+                             ending.party == Party::silent_client ||
                              ending.party == Party::silent_target;
         if (relayed && was_cut_short && target) {
             was_not_forgotten(client, *target);
             was_not_forgotten(*target, client);
         }
         if (ending.party == Party::resource)
-            claim(plan_.faults.no_socket > 0 || plan_.faults.no_source > 0, "nothing runs out unless something is short");
+            claim(plan_.faults.no_socket > 0 || plan_.faults.no_source > 0,
+                  "nothing runs out unless something is short");
     }
 
-    /// After a normal end, all that `from` said was read and sent on, its end as well, and all arrived.
+    /// After a normal end, all that `from` said was read and sent on, its end as well, and all
+    /// arrived.
     void arrived_whole(const Connection& to, const Connection* from) {
         claim(!to.shutdown_failed, "a normal end is no end that could not be passed on");
         if (from) {
-            claim(from->in.fin_arrived && from->in.read == from->in.written, "a normal end has read all that was said");
+            claim(from->in.fin_arrived && from->in.read == from->in.written,
+                  "a normal end has read all that was said");
             claim(to.out.written == from->in.written, "a normal end has sent on all that was said");
         }
         if (to.far_reset || to.script.hears != Script::unlimited) return;  // it would not have it
-        claim(to.out.fin_written && to.out.arrived == to.out.written, "a normal end has delivered all");
+        claim(to.out.fin_written && to.out.arrived == to.out.written,
+              "a normal end has delivered all");
         claim(to.saw_fin || to.far_closed, "a normal end is seen by both sides");
         claim(!to.near_reset, "a normal end is no reset");
     }
@@ -378,15 +416,19 @@ class Examination {
     /// After any other end, who did not fail does not believe that all is well.
     void knows_what_it_missed(const Connection& to, const Connection& from) {
         if (to.far_reset || !to.saw_fin) return;
-        bool had_all = from.in.fin_arrived && from.in.read == from.in.written && to.out.written == from.in.written;
+        bool had_all = from.in.fin_arrived && from.in.read == from.in.written &&
+                       to.out.written == from.in.written;
         claim(had_all, "a clean end is seen only by who has everything");
     }
 
-    /// Who is cut short has not been waiting for proxify: it was not told anything that could be sent on.
+    /// Who is cut short has not been waiting for proxify: it was not told anything that could be
+    /// sent on.
     void was_not_forgotten(const Connection& from, const Connection& to) {
         constexpr Duration long_enough = 300ms;
-        bool is_waiting = from.in.arrived > from.in.read || (from.in.fin_arrived && !from.in.fin_read);
-        Time waits_since = std::max({from.in.arrived_at, to.out.arrived_at, to.met_at, from.met_at});
+        bool is_waiting =
+            from.in.arrived > from.in.read || (from.in.fin_arrived && !from.in.fin_read);
+        Time waits_since =
+            std::max({from.in.arrived_at, to.out.arrived_at, to.met_at, from.met_at});
         bool has_room = (to.out.written - to.out.arrived) * 2 < to.script.window;
         bool is_there = !from.dead && !to.dead && from.closed_at == to.closed_at;
         if (is_waiting && is_there && has_room && world_.jumped() == Duration(0))
@@ -394,25 +436,31 @@ class Examination {
     }
 
     /// Who dialled a port is served by a service that the port has led to, if it led to one at all.
-    void examine_route(const telemetry::SessionRecord& record, Time ended_at, const Connection& client) {
+    void examine_route(const telemetry::SessionRecord& record, Time ended_at,
+                       const Connection& client) {
         const uint16_t port = record.original_dst.port;
         bool was_known = false, may_be = false;
         for (size_t i = 0; i < past_.snapshots.size(); ++i) {
             const auto& snapshot = *past_.snapshots[i].snapshot;
             const Time from = past_.snapshots[i].from;
             if (from > ended_at) break;
-            bool was_last = i + 1 == past_.snapshots.size() || past_.snapshots[i + 1].from > client.met_at;
+            bool was_last =
+                i + 1 == past_.snapshots.size() || past_.snapshots[i + 1].from > client.met_at;
             if (was_last && from <= client.met_at && snapshot.find(port)) was_known = true;
             for (const auto& service : {snapshot.find(port), snapshot.default_service()}) {
                 if (!service || !record.service || service->name != *record.service) continue;
-                bool has_target = !record.target || std::ranges::any_of(service->pool.targets(), [&](const auto& target) {
-                    return target->for_dialled(port) == record.target;
-                });
+                bool has_target =
+                    !record.target ||
+                    std::ranges::any_of(service->pool.targets(), [&](const auto& target) {
+                        return target->for_dialled(port) == record.target;
+                    });
                 may_be |= has_target;
             }
         }
-        // A port that was also added by hand stays steered when it leaves the file, to the default service.
-        if (was_known && !plan_.added_by_hand.contains(port)) claim(record.service != nullptr, "who dialled a port that is known finds a service");
+        // A port that was also added by hand stays steered when it leaves the file, to the default
+        // service.
+        if (was_known && !plan_.added_by_hand.contains(port))
+            claim(record.service != nullptr, "who dialled a port that is known finds a service");
         if (record.service) claim(may_be, "nobody is served by another service's target");
     }
 
@@ -427,14 +475,18 @@ class Examination {
         if (!is_patient(stays)) return;
         claim(gone.in.read == gone.in.arrived, "what a side sent before its reset is read");
         claim(stays.out.written == gone.in.read, "what a side sent before its reset is sent on");
-        claim(stays.out.arrived == stays.out.written, "what a side sent before its reset is delivered");
+        claim(stays.out.arrived == stays.out.written,
+              "what a side sent before its reset is delivered");
     }
 
     /// Whether no limit in time can have cut its session short.
     bool is_patient(const Connection&) const {
-        return std::ranges::all_of(plan_.config.services, [](const auto& service) {
-            return service.timeouts.idle >= 1h && service.timeouts.half_close >= 30s;
-        }) && plan_.reloads.empty();
+        return std::ranges::all_of(plan_.config.services,
+                                   [](const auto& service) {
+                                       return service.timeouts.idle >= 1h &&
+                                              service.timeouts.half_close >= 30s;
+                                   }) &&
+               plan_.reloads.empty();
     }
 
     const Plan& plan_;
@@ -472,9 +524,12 @@ Outcome run(const Plan& plan, bool tracing) {
         for (const auto& service : snapshot->services())
             if (service)
                 for (const auto& target : service->pool.targets())
-                    claim(target->sessions == 0, format("target {} has sessions at the end", target->text));
-    const Time latest = past.drained_at + plan.config.drain + last_bytes_max + 500ms + world.jumped();
-    claim(past.ended_at <= latest, format("the drain took {} longer than its deadline", to_text(past.ended_at - latest)));
+                    claim(target->sessions == 0,
+                          format("target {} has sessions at the end", target->text));
+    const Time latest =
+        past.drained_at + plan.config.drain + last_bytes_max + 500ms + world.jumped();
+    claim(past.ended_at <= latest,
+          format("the drain took {} longer than its deadline", to_text(past.ended_at - latest)));
 
     for (const auto& record : kept.records) {
         ++outcome.endings[record.ending.letters()];

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scenario: a whole life of a worker on a make-believe network, from the first listener to the end of
-// the drain, with everything that is checked about it afterwards.
+// Scenario: a whole life of a worker on a make-believe network, from the first listener to the end
+// of the drain, with everything that is checked about it afterwards.
 //
-// A Plan is all that happens by decision: who comes when, what targets are like, what is reloaded. It is drawn
-// from a seed, or made by hand. What happens by chance, the World draws from the same seed.
+// A Plan is all that happens by decision: who comes when, what targets are like, what is reloaded.
+// It is drawn from a seed, or made by hand. What happens by chance, the World draws from the same
+// seed.
 #pragma once
 
 #include <cstdint>
@@ -42,7 +43,7 @@ struct Plan {
     uint64_t seed = 0;
     io::sim::Faults faults;
     io::Ring::Options ring{.entries = 64, .completions = 1024, .buffers = 16, .buffer_size = 1024};
-    bool steered = false;       ///< one listener for all ports, or one for each
+    bool steered = false;  ///< one listener for all ports, or one for each
     size_t sessions_max = 1000;
     size_t pipes_max = 0;
     config::Config config;

@@ -32,13 +32,15 @@ static int sweep(uint64_t first, uint64_t count) {
         sessions += outcome.records.size();
         if (outcome.problems.empty()) continue;
         ++failed;
-        std::printf("seed %llu: %s\n", static_cast<unsigned long long>(seed), outcome.problems.front().c_str());
+        std::printf("seed %llu: %s\n", static_cast<unsigned long long>(seed),
+                    outcome.problems.front().c_str());
     }
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
     std::printf("%llu seeds, %llu failed; %.0f a second; %llu sessions, %llu bytes, %llu turns\n",
                 static_cast<unsigned long long>(count), static_cast<unsigned long long>(failed),
-                static_cast<double>(count) / took.count(), static_cast<unsigned long long>(sessions),
-                static_cast<unsigned long long>(bytes), static_cast<unsigned long long>(turns));
+                static_cast<double>(count) / took.count(),
+                static_cast<unsigned long long>(sessions), static_cast<unsigned long long>(bytes),
+                static_cast<unsigned long long>(turns));
     for (const auto& [letters, times] : endings) std::printf("  %s %zu\n", letters.c_str(), times);
     return failed == 0 ? 0 : 1;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whole sessions on a make-believe network. A seed that fails is named; `./dev sim SEED` tells its story.
+// Whole sessions on a make-believe network. A seed that fails is named; `./dev sim SEED` tells its
+// story.
 #include <algorithm>
 #include <chrono>
 #include <iostream>
@@ -24,10 +25,15 @@ Plan plain_plan(size_t clients, const Script& client) {
     config::Service service;
     service.name = "web";
     service.ports = {{5000, 5000}};
-    service.targets = {{.text = "10.0.0.1:9000", .host = "10.0.0.1", .ip = ip, .port = {config::TargetPort::Kind::fixed, 9000}}};
+    service.targets = {{.text = "10.0.0.1:9000",
+                        .host = "10.0.0.1",
+                        .ip = ip,
+                        .port = {config::TargetPort::Kind::fixed, 9000}}};
     service.health.enabled = false;
     plan.config.services = {service};
-    plan.targets[ip].script = [](Random&) { return Script{.says = Script::unlimited, .echoes = true}; };
+    plan.targets[ip].script = [](Random&) {
+        return Script{.says = Script::unlimited, .echoes = true};
+    };
     plan.clients.assign(clients, {.when = 1ms, .port = 5000, .script = client});
     return plan;
 }
@@ -140,12 +146,16 @@ TEST_CASE("every completion may be late and overtake others") {
 }
 
 TEST_CASE("bulk in pipes leaves the buffers to others") {
-    Plan plan = plain_plan(12, {.says = 3'000'000, .step = 180'000, .pace = 100ms, .window = 200'000});
-    for (size_t i = 0; i < 6; ++i) plan.clients[i] = {.when = 400ms, .port = 5000, .script = {.says = 2'000}};
+    Plan plan =
+        plain_plan(12, {.says = 3'000'000, .step = 180'000, .pace = 100ms, .window = 200'000});
+    for (size_t i = 0; i < 6; ++i)
+        plan.clients[i] = {.when = 400ms, .port = 5000, .script = {.says = 2'000}};
     plan.pipes_max = 4;
     plan.ring.buffers = 4;
     plan.ring.buffer_size = 16'384;
-    plan.targets.begin()->second.script = [](Random&) { return Script{.step = 65'536, .window = 200'000}; };
+    plan.targets.begin()->second.script = [](Random&) {
+        return Script{.step = 65'536, .window = 200'000};
+    };
     Outcome outcome = run(plan);
     nothing_is_lost(outcome);
     CHECK(outcome.count("--") == 12);
@@ -156,11 +166,14 @@ TEST_CASE("bulk in pipes leaves the buffers to others") {
 TEST_CASE("bulk that went through a pipe ends with a reset where its source did") {
     size_t reset = 0;
     for (uint64_t seed = 1; seed <= 20; ++seed) {
-        Plan plan = plain_plan(4, {.says = 900'000, .resets_after = 700'000, .step = 65'536, .window = 200'000});
+        Plan plan = plain_plan(
+            4, {.says = 900'000, .resets_after = 700'000, .step = 65'536, .window = 200'000});
         plan.seed = seed;
         plan.pipes_max = 2;
         plan.ring.buffer_size = 16'384;
-        plan.targets.begin()->second.script = [](Random&) { return Script{.step = 65'536, .window = 200'000}; };
+        plan.targets.begin()->second.script = [](Random&) {
+            return Script{.step = 65'536, .window = 200'000};
+        };
         Outcome outcome = run(plan);
         INFO("seed " << seed);
         nothing_is_lost(outcome);

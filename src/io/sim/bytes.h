@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Streams of bytes that nobody has to keep: the first eight are the stream's id, every later word is
-// a hash of the id and its place. Whoever knows the id can make, or check, any part of it.
+// Streams of bytes that nobody has to keep: the first eight are the stream's id, every later word
+// is a hash of the id and its place. Whoever knows the id can make, or check, any part of it.
 #pragma once
 
 #include <algorithm>
@@ -39,9 +39,11 @@ inline void fill_from_stream(uint64_t id, uint64_t offset, std::span<std::byte> 
 }
 
 inline bool is_of_stream(uint64_t id, uint64_t offset, std::span<const std::byte> bytes) {
-    return for_each_word(id, offset, bytes.size(), [&](size_t at, const std::byte* word, size_t count) {
-        return (count == 8 ? std::memcmp(&bytes[at], word, 8) : std::memcmp(&bytes[at], word, count)) == 0;
-    });
+    return for_each_word(id, offset, bytes.size(),
+                         [&](size_t at, const std::byte* word, size_t count) {
+                             return (count == 8 ? std::memcmp(&bytes[at], word, 8)
+                                                : std::memcmp(&bytes[at], word, count)) == 0;
+                         });
 }
 
 }  // namespace proxify::io::sim

@@ -66,8 +66,10 @@ void World::client_dials(Connection& connection) {
 
 void World::dial_target(Connection& connection) {
     const Address& to = connection.far;
-    if (connection.near.port == 0) connection.near = {Ip::v4(203, 0, 113, 200), next_source_port_++};
-    bool comes_back = to.ip.is_loopback() && steered_.contains(to.port) && !let_through(connection.near);
+    if (connection.near.port == 0)
+        connection.near = {Ip::v4(203, 0, 113, 200), next_source_port_++};
+    bool comes_back =
+        to.ip.is_loopback() && steered_.contains(to.port) && !let_through(connection.near);
     if (comes_back) bug(format("a dial to {} comes in by our own door", to.text()));
     auto door = doors_.find(to.ip);
     Duration delay = latency() + latency();
@@ -83,13 +85,21 @@ void World::connect_answered(Connection& connection) {
     if (connection.near_closed || connection.connected || connection.refused) return;
     auto door = doors_.find(connection.far.ip);
     auto answer = door == doors_.end() ? Door::Answer::refuses : door->second.answer;
-    if (answer == Door::Answer::accepts && dice_.chance(door->second.refuses_some)) answer = Door::Answer::refuses;
+    if (answer == Door::Answer::accepts && dice_.chance(door->second.refuses_some))
+        answer = Door::Answer::refuses;
     int error = 0;
     switch (answer) {
-        case Door::Answer::accepts: break;
-        case Door::Answer::refuses: error = ECONNREFUSED; break;
-        case Door::Answer::unreachable: error = EHOSTUNREACH; break;
-        case Door::Answer::silent: error = ETIMEDOUT; break;
+        case Door::Answer::accepts:
+            break;
+        case Door::Answer::refuses:
+            error = ECONNREFUSED;
+            break;
+        case Door::Answer::unreachable:
+            error = EHOSTUNREACH;
+            break;
+        case Door::Answer::silent:
+            error = ETIMEDOUT;
+            break;
     }
     if (error != 0) {
         connection.refused = true;
@@ -97,7 +107,8 @@ void World::connect_answered(Connection& connection) {
         connection.script = door->second.script(dice_);
         meet(connection);
     }
-    if (tracing_) note(format("{}: {}", connection.text(), error != 0 ? "does not answer" : "accepts"));
+    if (tracing_)
+        note(format("{}: {}", connection.text(), error != 0 ? "does not answer" : "accepts"));
     if (connection.connecting) finish(connection.connecting, -error);
 }
 
@@ -121,13 +132,15 @@ bool World::can_move(const Connection& connection, const Flow& flow) const {
 void World::keep_moving(Connection& connection, Flow& flow) {
     if (flow.moving || !can_move(connection, flow)) return;
     flow.moving = true;
-    schedule(latency(), &flow == &connection.in ? What::moves_in : What::moves_out, connection.number);
+    schedule(latency(), &flow == &connection.in ? What::moves_in : What::moves_out,
+             connection.number);
 }
 
 /// Brings what the receiver has room for, or a part of it; says whether any byte was among it.
 bool World::move(Connection& connection, Flow& flow) {
     if (!can_move(connection, flow)) return false;
-    uint64_t room = connection.script.window - std::min<uint64_t>(flow.arrived - flow.read, connection.script.window);
+    uint64_t room = connection.script.window -
+                    std::min<uint64_t>(flow.arrived - flow.read, connection.script.window);
     uint64_t count = std::min(flow.written - flow.arrived, room);
     if (count > 1 && dice_.chance(faults_.short_move)) count = dice_.between(1, count);
     flow.arrived += count;
@@ -180,7 +193,8 @@ void World::reset_reaches_near(Connection& connection) {
     if (connection.near_closed || connection.dead) return;
     connection.dead = true;
     // In CLOSE_WAIT the kernel says EPIPE.
-    connection.error = connection.in.fin_arrived && !connection.out.fin_written ? EPIPE : ECONNRESET;
+    connection.error =
+        connection.in.fin_arrived && !connection.out.fin_written ? EPIPE : ECONNRESET;
     keep_receiving(connection, /* first= */ false);
     tell_writable(connection);
     tell_readable(connection);
@@ -190,7 +204,8 @@ void World::reset_reaches_near(Connection& connection) {
 
 void World::act_soon(Connection& connection) {
     if (!connection.far_open || std::exchange(connection.act_due, true)) return;
-    schedule(connection.script.pace / 2 + dice_.up_to(connection.script.pace), What::far_acts, connection.number);
+    schedule(connection.script.pace / 2 + dice_.up_to(connection.script.pace), What::far_acts,
+             connection.number);
 }
 
 void World::far_acts(Connection& connection) {
@@ -199,13 +214,16 @@ void World::far_acts(Connection& connection) {
     const Script& script = connection.script;
     Flow &in = connection.in, &out = connection.out;
 
-    uint64_t heard = std::min<uint64_t>(std::min(out.arrived, script.hears) - out.read, script.step);
+    uint64_t heard =
+        std::min<uint64_t>(std::min(out.arrived, script.hears) - out.read, script.step);
     out.read += heard;
     if (heard > 0) keep_moving(connection, out);
     if (out.fin_arrived && out.read == out.arrived) connection.saw_fin = true;
 
     const uint64_t has_to_say = script.echoes ? std::min(script.says, out.read) : script.says;
-    auto sayable = [&] { return std::min(has_to_say - in.written, script.window - (in.written - in.arrived)); };
+    auto sayable = [&] {
+        return std::min(has_to_say - in.written, script.window - (in.written - in.arrived));
+    };
     if (uint64_t said = std::min<uint64_t>(sayable(), script.step); said > 0) {
         if (in.id == 0) {
             expect(streams_.size() < 65536, "two bytes name each stream of a run");
@@ -219,7 +237,8 @@ void World::far_acts(Connection& connection) {
     }
     if (in.written + out.read >= script.resets_after) return far_resets(connection);
 
-    bool all_said = in.written == has_to_say && (!script.echoes || connection.saw_fin || in.written == script.says);
+    bool all_said = in.written == has_to_say &&
+                    (!script.echoes || connection.saw_fin || in.written == script.says);
     bool may_end = script.ends == Script::Ends::when_said ||
                    (script.ends == Script::Ends::after_peer && connection.saw_fin);
     if (all_said && may_end && !in.fin_written) {
@@ -233,7 +252,8 @@ void World::far_acts(Connection& connection) {
         }
     }
     if (in.fin_written && connection.saw_fin) connection.far_open = false;
-    if (out.read < std::min(out.arrived, script.hears) || (out.fin_arrived && !connection.saw_fin) || sayable() > 0) {
+    if (out.read < std::min(out.arrived, script.hears) ||
+        (out.fin_arrived && !connection.saw_fin) || sayable() > 0) {
         if (out.read < script.hears || sayable() > 0) act_soon(connection);
     }
 }
@@ -269,11 +289,13 @@ void World::check_sent(Connection& connection, std::span<const std::byte> bytes)
     uint64_t known = at < 8 ? (uint64_t{1} << (8 * at)) - 1 : ~uint64_t{0};
     if (((out.id ^ source.id) & known) != 0 || !is_of_stream(source.id, at, bytes))
         bug(format("{} gets a wrong byte, at {} or after", connection.text(), out.written));
-    if (at + bytes.size() > source.read) bug(format("{} gets bytes that nobody has read", connection.text()));
+    if (at + bytes.size() > source.read)
+        bug(format("{} gets bytes that nobody has read", connection.text()));
 }
 
 /// The same for bytes that came through a pipe: made only when it matters.
-void World::check_spliced(Connection& connection, Connection& source, uint64_t offset, uint64_t count) {
+void World::check_spliced(Connection& connection, Connection& source, uint64_t offset,
+                          uint64_t count) {
     if (connection.pair == &source && offset == connection.out.written && offset >= 8) return;
     std::vector<std::byte> bytes(count);
     fill_from_stream(source.in.id, offset, bytes);
@@ -285,15 +307,18 @@ void World::learn_pair(Connection& connection) {
     Connection* source = number < streams_.size() ? streams_[number] : nullptr;
     if (!source || source->with_client == connection.with_client)
         return bug(connection.text() + " gets bytes of nobody");
-    if ((connection.pair && connection.pair != source) || (source->pair && source->pair != &connection))
-        return bug(format("{} gets bytes of another session, from {}", connection.text(), source->text()));
+    if ((connection.pair && connection.pair != source) ||
+        (source->pair && source->pair != &connection))
+        return bug(
+            format("{} gets bytes of another session, from {}", connection.text(), source->text()));
     connection.pair = source;
     source->pair = &connection;
 }
 
 /// What proxify has read and not yet sent on must be bounded, however slow the other side is.
 void World::check_parked(const Connection& source) {
-    uint64_t parked = source.in.read - source.in.in_pipes - (source.pair ? source.pair->out.written : 0);
+    uint64_t parked =
+        source.in.read - source.in.in_pipes - (source.pair ? source.pair->out.written : 0);
     parked_max_ = std::max(parked_max_, parked);
     uint64_t most = uint64_t{2} * ring_options_.buffers * ring_options_.buffer_size;
     if (parked > most) bug(format("{} has {} bytes parked", source.text(), parked));

@@ -21,13 +21,25 @@ Result<Ring> Ring::open(const Options& options) {
     return Ring(std::unique_ptr<Impl>(new Impl{world}));
 }
 
-void Ring::wait(Time until) { impl_->world.wait(until); }
-bool Ring::next(Completion*& completion, Event& event) { return impl_->world.next(completion, event); }
-void Ring::wake() { impl_->world.wake(); }
-Time Ring::now() const { return impl_->world.now(); }
-uint64_t Ring::random() { return impl_->world.dice().next(); }
+void Ring::wait(Time until) {
+    impl_->world.wait(until);
+}
+bool Ring::next(Completion*& completion, Event& event) {
+    return impl_->world.next(completion, event);
+}
+void Ring::wake() {
+    impl_->world.wake();
+}
+Time Ring::now() const {
+    return impl_->world.now();
+}
+uint64_t Ring::random() {
+    return impl_->world.dice().next();
+}
 
-void Ring::accept(Handle listener, Completion& completion) { impl_->world.accept(listener, completion); }
+void Ring::accept(Handle listener, Completion& completion) {
+    impl_->world.accept(listener, completion);
+}
 void Ring::receive(Handle socket, bool once, Completion& completion) {
     impl_->world.receive(socket, once, completion);
 }
@@ -40,33 +52,61 @@ void Ring::wait_writable(Handle socket, Completion& completion) {
 void Ring::wait_readable(Handle socket, Completion& completion) {
     impl_->world.wait_readable(socket, completion);
 }
-void Ring::cancel(Completion& completion) { impl_->world.cancel(completion); }
+void Ring::cancel(Completion& completion) {
+    impl_->world.cancel(completion);
+}
 
-std::byte* Ring::buffer(uint16_t id) { return impl_->world.buffer(id); }
-void Ring::provide(uint16_t id) { impl_->world.provide(id); }
+std::byte* Ring::buffer(uint16_t id) {
+    return impl_->world.buffer(id);
+}
+void Ring::provide(uint16_t id) {
+    impl_->world.provide(id);
+}
 
-int Ring::open_stream(bool v4) { return impl_->world.open_stream(v4); }
+int Ring::open_stream(bool v4) {
+    return impl_->world.open_stream(v4);
+}
 Result<Handle> Ring::listen(const Address& at, const ListenOptions& options) {
     return impl_->world.listen(at, options);
 }
-int Ring::accept_now(Handle listener) { return impl_->world.accept_now(listener); }
-int Ring::bind(Handle socket, const Address& at) { return impl_->world.bind(socket, at); }
+int Ring::accept_now(Handle listener) {
+    return impl_->world.accept_now(listener);
+}
+int Ring::bind(Handle socket, const Address& at) {
+    return impl_->world.bind(socket, at);
+}
 int Ring::send_now(Handle socket, std::span<const std::byte> bytes) {
     return impl_->world.send_now(socket, bytes);
 }
-int Ring::shutdown_write(Handle socket) { return impl_->world.shutdown_write(socket); }
-int Ring::open_pipe(size_t size, PipeEnds& ends) { return impl_->world.open_pipe(size, ends); }
-void Ring::close_pipe(PipeEnds ends) { impl_->world.close_pipe(ends); }
+int Ring::shutdown_write(Handle socket) {
+    return impl_->world.shutdown_write(socket);
+}
+int Ring::open_pipe(size_t size, PipeEnds& ends) {
+    return impl_->world.open_pipe(size, ends);
+}
+void Ring::close_pipe(PipeEnds ends) {
+    impl_->world.close_pipe(ends);
+}
 int Ring::splice_in(Handle socket, PipeEnds pipe, size_t count) {
     return impl_->world.splice_in(socket, pipe, count);
 }
 int Ring::splice_out(PipeEnds pipe, Handle socket, size_t count) {
     return impl_->world.splice_out(pipe, socket, count);
 }
-int Ring::unacknowledged(Handle socket) { return impl_->world.unacknowledged(socket); }
-void Ring::reset_on_close(Handle socket) { impl_->world.reset_on_close(socket); }
-void Ring::close(Handle socket) { impl_->world.close(socket); }
-Address Ring::local_address(Handle socket) { return impl_->world.local_address(socket); }
-Address Ring::peer_address(Handle socket) { return impl_->world.peer_address(socket); }
+int Ring::unacknowledged(Handle socket) {
+    return impl_->world.unacknowledged(socket);
+}
+void Ring::reset_on_close(Handle socket) {
+    impl_->world.reset_on_close(socket);
+}
+void Ring::close(Handle socket) {
+    impl_->world.close(socket);
+}
+Address Ring::local_address(Handle socket) {
+    return impl_->world.local_address(socket);
+}
+Address Ring::peer_address(Handle socket) {
+    return impl_->world.peer_address(socket);
+}
 
 }  // namespace proxify::io

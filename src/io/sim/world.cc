@@ -24,15 +24,20 @@ constexpr unsigned standing_turns_max = 20;
 constexpr Duration jump_max = 5s;
 constexpr Duration turn_max = 2us, slow_turn_max = 2ms;
 
-constexpr const char* kind_names[] = {"accept", "receive", "connect", "wait_writable", "wait_readable"};
+constexpr const char* kind_names[] = {"accept", "receive", "connect", "wait_writable",
+                                      "wait_readable"};
 
 }  // namespace
 
-/// Calm and vicious runs, and all between: each fault is either absent or has a likelihood of its own.
+/// Calm and vicious runs, and all between: each fault is either absent or has a likelihood of its
+/// own.
 Faults Faults::drawn(Random& random) {
-    const double viciousness = random.chance(0.15) ? 0 : static_cast<double>(random.below(1000)) / 1000;
+    const double viciousness =
+        random.chance(0.15) ? 0 : static_cast<double>(random.below(1000)) / 1000;
     auto maybe = [&](double most) {
-        return random.chance(0.6) ? most * viciousness * static_cast<double>(random.below(1000)) / 1000 : 0;
+        return random.chance(0.6)
+                   ? most * viciousness * static_cast<double>(random.below(1000)) / 1000
+                   : 0;
     };
     Faults faults;
     faults.late = maybe(1);
@@ -64,7 +69,9 @@ World::World(uint64_t seed, const Faults& faults, bool tracing)
     operations_.reserve(256);
 }
 
-World::~World() { current_world = nullptr; }
+World::~World() {
+    current_world = nullptr;
+}
 
 World& World::current() {
     expect(current_world, "a world is made before the ring in it");
@@ -72,7 +79,8 @@ World& World::current() {
 }
 
 void World::note(const std::string& line) const {
-    std::printf("%12.6f  %s\n", std::chrono::duration<double>(time_.time_since_epoch() - 1h).count(), line.c_str());
+    std::printf("%12.6f  %s\n",
+                std::chrono::duration<double>(time_.time_since_epoch() - 1h).count(), line.c_str());
 }
 
 void World::bug(std::string sentence) {
@@ -81,7 +89,6 @@ void World::bug(std::string sentence) {
 }
 
 void World::hang(const char* sentence) {
-    if (on_hang) on_hang(sentence);
     for (const auto& earlier : bugs_) std::fprintf(stderr, "earlier: %s\n", earlier.c_str());
     std::fprintf(stderr, "hang: %s\n", sentence);
     std::abort();
@@ -108,20 +115,29 @@ void World::run_until(Time moment) {
 void World::run(const Happening& happening) {
     const uint32_t which = happening.which;
     switch (happening.what) {
-        case What::client_dials: return client_dials(connections_[which]);
-        case What::connect_answered: return connect_answered(connections_[which]);
-        case What::moves_in: return moves_in(connections_[which]);
-        case What::moves_out: return moves_out(connections_[which]);
-        case What::far_acts: return far_acts(connections_[which]);
-        case What::far_resets: return far_resets(connections_[which]);
-        case What::reset_reaches_near: return reset_reaches_near(connections_[which]);
-        case What::reset_reaches_far: return reset_reaches_far(connections_[which]);
+        case What::client_dials:
+            return client_dials(connections_[which]);
+        case What::connect_answered:
+            return connect_answered(connections_[which]);
+        case What::moves_in:
+            return moves_in(connections_[which]);
+        case What::moves_out:
+            return moves_out(connections_[which]);
+        case What::far_acts:
+            return far_acts(connections_[which]);
+        case What::far_resets:
+            return far_resets(connections_[which]);
+        case What::reset_reaches_near:
+            return reset_reaches_near(connections_[which]);
+        case What::reset_reaches_far:
+            return reset_reaches_far(connections_[which]);
         case What::event_comes:
             --operations_.at(late_[which].completion).events_due;
             ready_.push_back(late_[which]);
             late_free_.push_back(which);
             return;
-        case What::call: return calls_[which]();
+        case What::call:
+            return calls_[which]();
     }
 }
 
@@ -137,7 +153,8 @@ void World::settle() {
 void World::wait(Time until) {
     if (++turns_ > turns_max) hang("the run does not come to an end");
     submit();
-    run_until(time_ + 1ns + dice_.up_to(dice_.chance(faults_.slow_turns) ? slow_turn_max : turn_max));
+    run_until(time_ + 1ns +
+              dice_.up_to(dice_.chance(faults_.slow_turns) ? slow_turn_max : turn_max));
     if (dice_.chance(faults_.clock_jumps)) {
         Duration jump = dice_.up_to(jump_max);
         jumped_ += jump;
@@ -168,15 +185,17 @@ bool World::next(Completion*& completion, Event& event) {
     ready_.pop_front();
     auto found = operations_.find(completion);
     const Operation& operation = found->second;
-    digest_ = mix(digest_ ^ (static_cast<uint64_t>(time_.time_since_epoch().count()) << 20) ^
-                  (operation.number << 8) ^ static_cast<uint64_t>(static_cast<uint32_t>(event.result)));
+    digest_ =
+        mix(digest_ ^ (static_cast<uint64_t>(time_.time_since_epoch().count()) << 20) ^
+            (operation.number << 8) ^ static_cast<uint64_t>(static_cast<uint32_t>(event.result)));
     if (tracing_)
-        note(format("  {} {} on socket {}: {}{}", kind_names[static_cast<int>(operation.kind)], operation.number,
-                    static_cast<int>(operation.socket),
+        note(format("  {} {} on socket {}: {}{}", kind_names[static_cast<int>(operation.kind)],
+                    operation.number, static_cast<int>(operation.socket),
                     event.result < 0 ? std::strerror(-event.result) : std::to_string(event.result),
                     event.more ? ", more" : ""));
     if (!event.more) {
-        --sockets_[static_cast<size_t>(static_cast<int>(operation.socket) - first_handle)].operations;
+        --sockets_[static_cast<size_t>(static_cast<int>(operation.socket) - first_handle)]
+              .operations;
         operations_.erase(found);
     }
     return true;
@@ -195,13 +214,15 @@ World::Socket* World::find(Handle handle, const char* use) {
 
 Connection* World::find_connection(Handle handle, const char* use) {
     Socket* socket = find(handle, use);
-    if (socket && !socket->connection) bug(format("{} is asked for something else than a connection", use));
+    if (socket && !socket->connection)
+        bug(format("{} is asked for something else than a connection", use));
     return socket ? socket->connection : nullptr;
 }
 
 World::Listener* World::find_listener(Handle handle, const char* use) {
     Socket* socket = find(handle, use);
-    if (socket && !socket->listener) bug(format("{} is asked for something else than a listener", use));
+    if (socket && !socket->listener)
+        bug(format("{} is asked for something else than a listener", use));
     return socket ? socket->listener : nullptr;
 }
 
@@ -222,7 +243,8 @@ int World::open_stream(bool v4) {
 
 Result<Handle> World::listen(const Address& at, const ListenOptions& options) {
     for (const auto& other : listeners_)
-        if (other.is_bound && other.at.port == at.port && !(other.shares_port && options.share_port))
+        if (other.is_bound && other.at.port == at.port &&
+            !(other.shares_port && options.share_port))
             return fail(Error::from_errno(EADDRINUSE, format("cannot listen on {}", at.text())));
     listeners_.push_back({.at = at,
                           .socket = Handle::none,
@@ -300,7 +322,8 @@ int World::open_pipe(size_t size, PipeEnds& ends) {
 World::Pipe* World::find_pipe(PipeEnds ends, const char* use) {
     Socket *read = find(ends.read, use), *write = find(ends.write, use);
     if (!read || !write) return nullptr;
-    if (!read->pipe || read->pipe != write->pipe) bug(format("{} is asked for what is no pipe", use));
+    if (!read->pipe || read->pipe != write->pipe)
+        bug(format("{} is asked for what is no pipe", use));
     return read->pipe;
 }
 
@@ -365,11 +388,13 @@ int World::unacknowledged(Handle handle) {
     Connection* connection = find_connection(handle, "unacknowledged");
     if (!connection) return 0;
     const Flow& out = connection->out;
-    return static_cast<int>(out.written - out.arrived) + (out.fin_written && !out.fin_arrived ? 1 : 0);
+    return static_cast<int>(out.written - out.arrived) +
+           (out.fin_written && !out.fin_arrived ? 1 : 0);
 }
 
 void World::reset_on_close(Handle handle) {
-    if (Connection* connection = find_connection(handle, "reset_on_close")) connection->reset_on_close = true;
+    if (Connection* connection = find_connection(handle, "reset_on_close"))
+        connection->reset_on_close = true;
 }
 
 void World::close(Handle handle) {
@@ -386,12 +411,15 @@ void World::close(Handle handle) {
         return;
     }
     Connection& connection = *socket->connection;
-    if (tracing_) note(connection.text() + (connection.reset_on_close ? ": closed, with a reset" : ": closed"));
+    if (tracing_)
+        note(connection.text() +
+             (connection.reset_on_close ? ": closed, with a reset" : ": closed"));
     connection.near_closed = true;
     connection.closed_at = time_;
     if (!connection.connected || connection.dead) return;
     // Bytes that were not read are lost, and the other side is told so.
-    if (connection.reset_on_close || connection.in.arrived > connection.in.read) return near_resets(connection);
+    if (connection.reset_on_close || connection.in.arrived > connection.in.read)
+        return near_resets(connection);
     connection.out.fin_written = true;
     keep_moving(connection, connection.out);
 }
@@ -417,10 +445,11 @@ Address World::peer_address(Handle handle) {
 void World::begin(Kind kind, Handle handle, Completion& completion) {
     Socket* socket = find(handle, kind_names[static_cast<int>(kind)]);
     if (!socket) return;
-    auto [at, is_new] = operations_.try_emplace(&completion, Operation{.kind = kind,
-                                                                       .socket = handle,
-                                                                       .number = operations_begun_++});
-    if (!is_new) return bug(format("{} begins while its completion is in flight", kind_names[static_cast<int>(kind)]));
+    auto [at, is_new] = operations_.try_emplace(
+        &completion, Operation{.kind = kind, .socket = handle, .number = operations_begun_++});
+    if (!is_new)
+        return bug(format("{} begins while its completion is in flight",
+                          kind_names[static_cast<int>(kind)]));
     ++socket->operations;
     submissions_.push_back({&completion, /* cancels= */ false, at->second.number});
 }
@@ -459,10 +488,11 @@ void World::cancel(Completion& completion) {
 }
 
 void World::submit() {
-    // Some of those who cancel many at once walk a map ordered by pointers. The order in which they were
-    // begun keeps a seed's story the same in every process.
+    // Some of those who cancel many at once walk a map ordered by pointers. The order in which they
+    // were begun keeps a seed's story the same in every process.
     for (auto from = submissions_.begin(); from != submissions_.end();) {
-        auto to = std::find_if(from, submissions_.end(), [](const auto& each) { return !each.cancels; });
+        auto to =
+            std::find_if(from, submissions_.end(), [](const auto& each) { return !each.cancels; });
         std::sort(from, to, [](const auto& a, const auto& b) { return a.number < b.number; });
         from = to == submissions_.end() ? to : to + 1;
     }
@@ -471,7 +501,8 @@ void World::submit() {
     for (auto [completion, cancels, number] : submitted) {
         auto found = operations_.find(completion);
         // A cancel that comes too late finds nothing, or another operation of the same owner.
-        if (found == operations_.end() || found->second.number != number || found->second.over) continue;
+        if (found == operations_.end() || found->second.number != number || found->second.over)
+            continue;
         cancels ? end_early(*completion, found->second) : start(*completion, found->second);
     }
     submitted.clear();
@@ -482,20 +513,26 @@ void World::start(Completion& completion, Operation& operation) {
     operation.started = true;
     Socket& socket = *find(operation.socket, "submit");
     if (operation.kind == Kind::accept) {
-        if (std::exchange(socket.listener->accepting, &completion)) bug("a listener has two accepts");
+        if (std::exchange(socket.listener->accepting, &completion))
+            bug("a listener has two accepts");
         return keep_accepting(*socket.listener, /* first= */ true);
     }
     Connection& connection = *socket.connection;
-    Completion** slots[] = {nullptr, &connection.receiving, &connection.connecting, &connection.writable,
-                            &connection.readable};
+    Completion** slots[] = {nullptr, &connection.receiving, &connection.connecting,
+                            &connection.writable, &connection.readable};
     if (std::exchange(*slots[static_cast<int>(operation.kind)], &completion))
         bug(format("a socket has two of {}", kind_names[static_cast<int>(operation.kind)]));
     switch (operation.kind) {
-        case Kind::receive: return keep_receiving(connection, /* first= */ true);
-        case Kind::connect: return dial_target(connection);
-        case Kind::writable: return tell_writable(connection);
-        case Kind::readable: return tell_readable(connection);
-        case Kind::accept: return;
+        case Kind::receive:
+            return keep_receiving(connection, /* first= */ true);
+        case Kind::connect:
+            return dial_target(connection);
+        case Kind::writable:
+            return tell_writable(connection);
+        case Kind::readable:
+            return tell_readable(connection);
+        case Kind::accept:
+            return;
     }
 }
 
@@ -515,7 +552,8 @@ void World::end_early(Completion& completion, Operation& operation) {
         if (operation.over) return;
     }
     if (operation.kind == Kind::accept) return finish(socket.listener->accepting, -ECANCELED);
-    for (auto* slot : {&connection->receiving, &connection->connecting, &connection->writable, &connection->readable})
+    for (auto* slot : {&connection->receiving, &connection->connecting, &connection->writable,
+                       &connection->readable})
         if (*slot == &completion) finish(*slot, -ECANCELED);
 }
 
@@ -544,7 +582,9 @@ void World::post(Completion& completion, const Event& event) {
     schedule(when - time_, What::event_comes, place);
 }
 
-void World::finish(Completion*& slot, int result) { post(*std::exchange(slot, nullptr), {.result = result}); }
+void World::finish(Completion*& slot, int result) {
+    post(*std::exchange(slot, nullptr), {.result = result});
+}
 
 void World::keep_accepting(Listener& listener, bool first) {
     while (listener.accepting && (first || !listener.queue.empty())) {
@@ -613,8 +653,8 @@ void World::tell_writable(Connection& connection) {
 }
 
 void World::tell_readable(Connection& connection) {
-    if (connection.readable &&
-        (connection.in.arrived > connection.in.read || connection.in.fin_arrived || connection.dead))
+    if (connection.readable && (connection.in.arrived > connection.in.read ||
+                                connection.in.fin_arrived || connection.dead))
         finish(connection.readable, 1);
 }
 

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// World: a make-believe network behind io::Ring, with a clock that jumps to whatever happens next and
-// every choice taken from one seed. Whole sessions run on it, thousands in a second, and a seed
+// World: a make-believe network behind io::Ring, with a clock that jumps to whatever happens next
+// and every choice taken from one seed. Whole sessions run on it, thousands in a second, and a seed
 // tells the same story each time.
 //
-// proxify is at the *near* end of each connection, a client or a target at the *far* end. Far ends are
-// small state machines that follow a Script; they live in here and use no Ring. Bytes are counted, not
-// kept: those that proxify reads are made when it does, those that it sends are checked on the spot
-// (bytes.h). What the kernel promises is kept to: order within a connection and within an operation, one
-// last event for each operation, received bytes before the reset that followed them, and that reset told once.
+// proxify is at the *near* end of each connection, a client or a target at the *far* end. Far ends
+// are small state machines that follow a Script; they live in here and use no Ring. Bytes are
+// counted, not kept: those that proxify reads are made when it does, those that it sends are
+// checked on the spot (bytes.h). What the kernel promises is kept to: order within a connection and
+// within an operation, one last event for each operation, received bytes before the reset that
+// followed them, and that reset told once.
 //
 // Whatever proxify does that no correct program does (an operation started twice, a buffer
 // given back twice, a wrong byte, a closed socket used) is written down as a bug of the run.
@@ -39,20 +40,20 @@ struct Faults {
     Duration late_max = 1ms;
     double short_receive = 0;
     double short_send = 0;
-    double short_move = 0;       ///< the network takes a part of what there is
-    double send_refused = 0;     ///< -EAGAIN though there is room
-    double multishot_ends = 0;   ///< after an event, for no reason
-    double interrupted = 0;      ///< -EINTR or -EAGAIN ends a receive or an accept
-    double no_buffers = 0;       ///< -ENOBUFS though there are some
-    double no_accept = 0;        ///< -EMFILE when a connection is accepted
-    double no_socket = 0;        ///< -EMFILE when one is opened
-    double no_source = 0;        ///< -EADDRNOTAVAIL when one is bound
-    double no_pipe = 0;          ///< -EPERM when one is opened
-    double cancel_loses = 0;     ///< the operation ends with a result of its own
+    double short_move = 0;      ///< the network takes a part of what there is
+    double send_refused = 0;    ///< -EAGAIN though there is room
+    double multishot_ends = 0;  ///< after an event, for no reason
+    double interrupted = 0;     ///< -EINTR or -EAGAIN ends a receive or an accept
+    double no_buffers = 0;      ///< -ENOBUFS though there are some
+    double no_accept = 0;       ///< -EMFILE when a connection is accepted
+    double no_socket = 0;       ///< -EMFILE when one is opened
+    double no_source = 0;       ///< -EADDRNOTAVAIL when one is bound
+    double no_pipe = 0;         ///< -EPERM when one is opened
+    double cancel_loses = 0;    ///< the operation ends with a result of its own
     double wake_for_nothing = 0;
-    double clock_stands = 0;     ///< for up to 20 turns
-    double slow_turns = 0;       ///< that take up to 2 ms, in which events gather
-    double clock_jumps = 0;      ///< by up to 5 s: the process was stopped, the network was not
+    double clock_stands = 0;  ///< for up to 20 turns
+    double slow_turns = 0;    ///< that take up to 2 ms, in which events gather
+    double clock_jumps = 0;   ///< by up to 5 s: the process was stopped, the network was not
     Duration latency_max = 200us;
 
     static Faults drawn(Random& random);
@@ -63,21 +64,22 @@ struct Script {
     enum class Ends { when_said, after_peer, never };
     static constexpr uint64_t unlimited = UINT64_MAX;
 
-    uint64_t says = 0;               ///< so many bytes, at most
-    bool echoes = false;             ///< says no more than it has heard
-    Ends ends = Ends::when_said;     ///< when it says that it has said all
-    bool closes = false;             ///< and hears nothing more from then on
-    uint64_t hears = unlimited;      ///< stops reading after so many bytes
+    uint64_t says = 0;                  ///< so many bytes, at most
+    bool echoes = false;                ///< says no more than it has heard
+    Ends ends = Ends::when_said;        ///< when it says that it has said all
+    bool closes = false;                ///< and hears nothing more from then on
+    uint64_t hears = unlimited;         ///< stops reading after so many bytes
     uint64_t resets_after = unlimited;  ///< so many bytes, said and heard
     std::optional<Duration> resets_in;
-    uint32_t step = 1024;            ///< bytes read and written at a time
-    Duration pace = 10us;            ///< between two steps
+    uint32_t step = 1024;  ///< bytes read and written at a time
+    Duration pace = 10us;  ///< between two steps
     Duration first_pause{};
-    uint32_t window = 4096;          ///< of each buffer of the connection
+    uint32_t window = 4096;  ///< of each buffer of the connection
 
     /// Hears all, says all, and ends as it should.
     bool is_kind() const {
-        return hears == unlimited && resets_after == unlimited && !resets_in && !closes && ends != Ends::never;
+        return hears == unlimited && resets_after == unlimited && !resets_in && !closes &&
+               ends != Ends::never;
     }
 };
 
@@ -100,9 +102,9 @@ struct Flow {
     bool fin_arrived = false;
     bool fin_read = false;
     uint64_t in_pipes = 0;  ///< of what was read
-    Time arrived_at{};    ///< when the last of it did
-    bool moving = false;  ///< an event to move it is due
-    bool cut = false;     ///< what has not arrived never will
+    Time arrived_at{};      ///< when the last of it did
+    bool moving = false;    ///< an event to move it is due
+    bool cut = false;       ///< what has not arrived never will
 };
 
 struct Connection {
@@ -118,7 +120,7 @@ struct Connection {
 
     // The far end.
     Script script;
-    bool met = false;         ///< the two ends were connected
+    bool met = false;  ///< the two ends were connected
     bool far_open = false;
     bool far_closed = false;  ///< it listens no more: bytes are answered with a reset
     bool far_reset = false;   ///< it reset the connection
@@ -138,7 +140,7 @@ struct Connection {
     bool near_reset = false;
     bool reset_on_close = false;
     bool shutdown_failed = false;  ///< proxify was told then that it is dead
-    int error = 0;  ///< told once, by whichever call comes first
+    int error = 0;                 ///< told once, by whichever call comes first
     Completion* receiving = nullptr;
     Completion* connecting = nullptr;
     Completion* writable = nullptr;
@@ -183,8 +185,6 @@ class World {
     bool tracing() const { return tracing_; }
     /// A line of the trace; ask tracing() first.
     void note(const std::string& line) const;
-    /// Told before the process ends, because nothing can ever happen again.
-    std::function<void(const char* sentence)> on_hang;
 
     // What Ring asks for; see there.
 
@@ -249,9 +249,9 @@ class World {
     struct Operation {
         enum class Kind : uint8_t { accept, receive, connect, writable, readable } kind;
         Handle socket;
-        uint64_t number;      ///< in the order they were begun
+        uint64_t number;       ///< in the order they were begun
         bool started = false;  ///< submitted; until then the kernel has not heard of it
-        bool over = false;    ///< its last event is made
+        bool over = false;     ///< its last event is made
         uint32_t events_due = 0;
         Time last_event{};
     };
@@ -266,8 +266,16 @@ class World {
     };
     struct Happening {
         enum class What : uint8_t {
-            client_dials, connect_answered, moves_in, moves_out, far_acts, far_resets, reset_reaches_near,
-            reset_reaches_far, event_comes, call
+            client_dials,
+            connect_answered,
+            moves_in,
+            moves_out,
+            far_acts,
+            far_resets,
+            reset_reaches_near,
+            reset_reaches_far,
+            event_comes,
+            call
         };
         Time when;
         uint64_t order;

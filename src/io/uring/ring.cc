@@ -378,7 +378,13 @@ Address Ring::local_address(Handle socket) {
 Address Ring::peer_address(Handle socket) {
     sockaddr_storage address{};
     socklen_t length = sizeof address;
-    ::getpeername(fd_of(socket), reinterpret_cast<sockaddr*>(&address), &length);
+    if (::getpeername(fd_of(socket), reinterpret_cast<sockaddr*>(&address), &length) < 0) {
+        // A client that was reset before it was accepted is no peer any more, but its address is still
+        // known. Asked for this way it must have the exact length, which our own address has too.
+        ::getsockname(fd_of(socket), reinterpret_cast<sockaddr*>(&address), &length);
+        address = {};
+        ::getsockopt(fd_of(socket), SOL_SOCKET, SO_PEERNAME, &address, &length);
+    }
     return Address::from_sockaddr(address);
 }
 
