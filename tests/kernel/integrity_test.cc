@@ -159,7 +159,8 @@ struct Run {
     Random random{seed};
     proxify::Fd listener = listen_at(ns, "127.0.0.1:9001", 4096);
     std::vector<Plan> plans = {};
-    std::vector<uint64_t> target_received = {};  ///< by number
+    std::vector<uint64_t> target_received = {};     ///< by number
+    std::vector<std::string> client_addresses = {};  ///< the same
     std::list<EndPoint> clients = {}, targets = {};
     std::vector<std::string> problems = {};
 
@@ -186,10 +187,12 @@ struct Run {
         std::shuffle(plans.begin() + 1, plans.end(), random);
         for (size_t i = 0; i < plans.size(); ++i) plans[i].number = i;
         target_received.resize(plans.size());
+        client_addresses.resize(plans.size());
     }
 
     void start_client(const Plan& plan) {
         EndPoint& client = clients.emplace_back(Stream::dial(ns, "127.0.0.1:5001"), random);
+        client_addresses[plan.number] = client.stream().local().text();
         client.stream().send({reinterpret_cast<const char*>(&plan.number), sizeof plan.number});
         client.assign(up(plan), plan.up, plan.client_resets, plan.waits_for_delivery, down(plan),
                       plan.down, plan.target_resets);
@@ -248,10 +251,13 @@ struct Run {
         });
     }
 
-    /// Until every connection has ended, with at most `at_once` of them open.
+    size_t next = 0;  ///< in plans
+
+    /// Until every connection has ended, with at most `at_once` of them open. Targets may still be on
+    /// their way in for clients that left at once.
     void go(size_t at_once) {
-        size_t next = 0;
         Moment last_progress = now();
+        accept_targets();
         while (next < plans.size() || !clients.empty() || !targets.empty() || is_any_to_come()) {
             while (next < plans.size() && clients.size() < at_once) start_client(plans[next++]);
 
@@ -315,6 +321,7 @@ health  = false
     CHECK(eventually([&] { return proxify.process().open_fds() <= fds; }));
     const auto sessions = proxify.sessions(run.plans.size());
     CHECK(sessions.size() == run.plans.size());
+    run.go(connections);
     uint64_t clean_up = 0, clean_down = 0, logged_up = 0, logged_down = 0;
     for (const Plan& plan : run.plans)
         if (plan.is_clean()) clean_up += plan.up + sizeof plan.number, clean_down += plan.down;
@@ -330,7 +337,8 @@ health  = false
     // Whoever waited until its bytes had left it, and then reset, was heard to the end.
     for (const Plan& plan : run.plans)
         if (plan.client_resets && plan.waits_for_delivery) {
-            INFO("connection " << plan.number);
+            for (const auto& session : sessions)
+                if (session.client == run.client_addresses[plan.number]) UNSCOPED_INFO(session.line);
             CHECK(run.target_received[plan.number] == plan.up);
         }
     CHECK(proxify.stop() == 0);

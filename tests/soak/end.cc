@@ -109,8 +109,10 @@ void End::read(Moment at) {
     if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (count <= 0) {
         // The kernel tells of a reset once, and of an end from then on.
-        if (count < 0) saw_reset_ = true;
-        else if (!saw_reset_) saw_end_ = true;
+        if (count < 0)
+            saw_reset_ = true;
+        else if (!saw_reset_)
+            saw_end_ = true;
         read_ended_ = true;
         if (saw_reset_) close();
         return;
@@ -123,7 +125,8 @@ void End::read(Moment at) {
     if (auto wrong = in_.first_difference(received_, bytes))
         problem_ = format("byte {} is not the one that was sent", *wrong);
     received_ += bytes.size();
-    if (received_ > in_.length) problem_ = format("{} bytes came of {} that there are", received_, in_.length);
+    if (received_ > in_.length)
+        problem_ = format("{} bytes came of {} that there are", received_, in_.length);
     if (!problem_.empty()) return close();
     read_pause_ = after_a_pause(at);
     if (received_ >= manner_.stalls_after && !std::exchange(has_stalled_, true))
@@ -151,9 +154,12 @@ void End::close() {
 }
 
 std::string End::text() const {
-    return format("sent {} of {}{}, received {} of {}{}{}{}", sent_, out_.length, finished_ ? " and the end" : "",
-                  received_, in_.length, saw_end_ ? " and the end" : "", saw_reset_ ? ", was reset" : "",
-                  cut_ ? ", left early" : closed_ ? "" : ", goes on");
+    return format("sent {} of {}{}, received {} of {}{}{}{}", sent_, out_.length,
+                  finished_ ? " and the end" : "", received_, in_.length,
+                  saw_end_ ? " and the end" : "", saw_reset_ ? ", was reset" : "",
+                  cut_      ? ", left early"
+                  : closed_ ? ""
+                            : ", goes on");
 }
 
 }  // namespace proxify::test::soak

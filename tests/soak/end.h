@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// End: one end of a connection, the client's or the target's. It says its own speech in the manner of
-// its plan, compares what it hears with the other's speech byte by byte, and keeps neither.
+// End: one end of a connection, the client's or the target's. It says its own speech in the manner
+// of its plan, compares what it hears with the other's speech byte by byte, and keeps neither.
 #pragma once
 
 #include <cstdint>
@@ -31,8 +31,8 @@ class End {
 
     /// A target that has just been accepted: it may greet, and waits for a number.
     End(Stream stream, std::string greeting, Moment at);
-    /// From now on it has a part to play. A target's speech begins with its greeting, and a client's
-    /// with its number, which a target has heard already.
+    /// From now on it has a part to play. A target's speech begins with its greeting, and a
+    /// client's with its number, which a target has heard already.
     void assign(Speech out, Speech in, const Manner& manner, Random random);
 
     /// The number of its connection, once it is known to a target.
@@ -72,8 +72,8 @@ class End {
     std::string heard_number_;  ///< as far as it is here
     bool assigned_ = false;
     uint64_t sent_ = 0, received_ = 0;
-    bool write_ended_ = false, read_ended_ = false, finished_ = false, cut_ = false, saw_end_ = false,
-         saw_reset_ = false, has_stalled_ = false, closed_ = false;
+    bool write_ended_ = false, read_ended_ = false, finished_ = false, cut_ = false,
+         saw_end_ = false, saw_reset_ = false, has_stalled_ = false, closed_ = false;
     Moment read_pause_{}, write_pause_{};
     std::string problem_;
 };

@@ -24,10 +24,11 @@ void Journal::heed(const std::string& line, std::vector<SessionLine>& sessions) 
         return;
     }
     applied_ += test::reloads_applied(line);
-    refused_ += test::reloads_refused(line);
+    if (test::reloads_refused(line) > 0) ++refused_, last_refusal_ = line;
     if (!ids_) ids_ = kernel_ids(line);
-    const bool is_expected = json && ((*json)["level"] == "info" || (*json)["event"] == "target_down" ||
-                                      (*json)["event"] == "reload_refused");
+    const bool is_expected =
+        json && ((*json)["level"] == "info" || (*json)["event"] == "target_down" ||
+                 (*json)["event"] == "reload_refused");
     if (!is_expected && strange_.size() < 40) strange_.push_back(line);
 }
 

@@ -21,9 +21,10 @@ class Journal {
 
     int reloads_applied() const { return applied_; }
     int reloads_refused() const { return refused_; }
+    const std::string& last_refusal() const { return last_refusal_; }
     std::optional<KernelIds> ids() const { return ids_; }
-    /// What has no place in the log of a healthy run: a sanitizer's words, a warning about anything but
-    /// a dead target. The first few of them.
+    /// What has no place in the log of a healthy run: a sanitizer's words, a warning about anything
+    /// but a dead target. The first few of them.
     const std::vector<std::string>& strange() const { return strange_; }
 
   private:
@@ -33,6 +34,7 @@ class Journal {
     size_t read_ = 0;
     std::string rest_;  ///< a line that is not whole yet
     int applied_ = 0, refused_ = 0;
+    std::string last_refusal_;
     std::optional<KernelIds> ids_;
     std::vector<std::string> strange_;
 };

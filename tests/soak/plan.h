@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Plan: all that is decided about one connection, drawn from the seed of the run and the connection's
-// number and from nothing else.
+// Plan: all that is decided about one connection, drawn from the seed of the run and the
+// connection's number and from nothing else.
 #pragma once
 
 #include <cstdint>
@@ -41,7 +41,8 @@ struct Manner {
     size_t chunk_max = 16 << 10;
     unsigned pause_percent = 1;  ///< so many chunks are followed by a pause
     Millis pause_max = 4ms;
-    uint64_t stalls_after = UINT64_MAX;  ///< received bytes, after which nothing is read for a while
+    uint64_t stalls_after =
+        UINT64_MAX;  ///< received bytes, after which nothing is read for a while
     Millis stall = 0ms;
     bool never_reads = false;
     bool speaks_last = false;  ///< says what it has to say when the other has finished
@@ -57,7 +58,7 @@ struct Plan {
     Family family = Family::steady;
     std::string address;  ///< what the client dials
     uint16_t port = 0;
-    bool silent = false;           ///< not even its number is said
+    bool silent = false;        ///< not even its number is said
     uint64_t up = 0, down = 0;  ///< bytes to send, besides number and greeting
     Manner client, target;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Random: small, the same on every machine, and cheap enough for each end of each connection to have
-// one of its own. So what one of them draws does not depend on when the others draw.
+// Random: small, the same on every machine, and cheap enough for each end of each connection to
+// have one of its own. So what one of them draws does not depend on when the others draw.
 #pragma once
 
 #include <cstdint>

@@ -22,12 +22,18 @@ Reloads::Reloads(const Namespace& where, std::string path, uint64_t seed)
 std::vector<std::string> Reloads::services_of(Family family) {
     switch (family) {
         case Family::steady:
-        case Family::by_hand: return {"steady"};
-        case Family::shifting: return {"shift-a", "shift-b"};
-        case Family::wide: return {"wide"};
-        case Family::greeted: return {"greeted"};
-        case Family::fragile: return {"fragile"};
-        case Family::mirrored: return {"mirrored"};
+        case Family::by_hand:
+            return {"steady"};
+        case Family::shifting:
+            return {"shift-a", "shift-b"};
+        case Family::wide:
+            return {"wide"};
+        case Family::greeted:
+            return {"greeted"};
+        case Family::fragile:
+            return {"fragile"};
+        case Family::mirrored:
+            return {"mirrored"};
     }
     return {};
 }
@@ -67,10 +73,13 @@ std::string Reloads::draw(Random& random) {
         return all_of(block);
     };
     // No two files are the same, so that each is heeded with a line in the log.
-    std::string text = format("[proxify]\ndefault_service = \"steady\"\nresolve_interval = \"{}ms\"\n"
-                              "[log]\nformat = \"json\"\n", 30'000 + generation_);
+    std::string text = format(
+        "[proxify]\ndefault_service = \"steady\"\nresolve_interval = \"{}ms\"\n"
+        "[log]\nformat = \"json\"\n",
+        30'000 + generation_);
     text += service("steady", open(ports_of(Family::steady)), any_targets(random));
-    text += service("greeted", open(ports_of(Family::greeted)), "\"127.0.0.1:9011\", \"[::1]:9012\"");
+    text +=
+        service("greeted", open(ports_of(Family::greeted)), "\"127.0.0.1:9011\", \"[::1]:9012\"");
     text += service("fragile", open(ports_of(Family::fragile)), "\"127.0.0.1:9021\"",
                     "timeouts = { connect = \"2s\" }\n");
     text += service("mirrored", open(ports_of(Family::mirrored)), "\"127.0.0.1:+4000\"");
@@ -94,8 +103,8 @@ std::string Reloads::draw(Random& random) {
 
 void Reloads::write(const std::string& text, Random& random) {
     // As different editors do it.
-    if (random.chance(70)) replace_file(path_, text);
-    else write_file(path_, text);
+    in_place_ = random.chance(30);
+    in_place_ ? write_file(path_, text) : replace_file(path_, text);
     since_ = now();
 }
 
@@ -111,10 +120,18 @@ void Reloads::edit_badly(Random& random) {
     ++generation_;
     std::string text = good_;
     switch (random.below(4)) {
-        case 0: text.resize(text.size() / 2); break;
-        case 1: text += service("double", all_of(ports_of(Family::steady)), any_targets(random)); break;
-        case 2: text += service("nowhere", "7", "\"127.0.0.1\""); break;
-        case 3: text.clear(); break;
+        case 0:
+            text.resize(text.size() / 2);
+            break;
+        case 1:
+            text += service("double", all_of(ports_of(Family::steady)), any_targets(random));
+            break;
+        case 2:
+            text += service("nowhere", "7", "\"127.0.0.1\"");
+            break;
+        case 3:
+            text.clear();
+            break;
     }
     // Whatever else is wrong with it: the same refusal twice would be logged once.
     write(format("mistake-{} = true\n", generation_) + text, random);
@@ -126,26 +143,30 @@ void Reloads::turn_a_port_by_hand(Random& random, const KernelIds& ids) {
     const unsigned port = block.first + static_cast<unsigned>(random.below(block.count));
     if (!has_bpftool_) return;
     const bool opens = !opened_by_hand_[port];
-    const std::string key = format("0x{:02x} 0x{:02x}", port & 0xff, port >> 8);
-    const Finished turned =
-        run_line(where_, format(opens ? "bpftool map update id {} key {} value 0x00"
-                                      : "bpftool map delete id {} key {}", ids.proxy_ports, key));
+    const Finished turned = run_line(
+        where_, format("bpftool map {} id {} key 0x{:02x} 0x{:02x}{}", opens ? "update" : "delete",
+                       ids.proxy_ports, port & 0xff, port >> 8, opens ? " value 0x00" : ""));
     if (turned.exit_code != 0) throw std::runtime_error("bpftool: " + turned.out + turned.err);
     opened_by_hand_[port] = opens;
     ++by_hand_;
 }
 
 void Reloads::look(const Journal& journal, Moment at, std::vector<std::string>& problems) {
-    const bool was_applied = journal.reloads_applied() > std::exchange(applied_, journal.reloads_applied());
-    const bool was_refused = journal.reloads_refused() > std::exchange(refused_, journal.reloads_refused());
+    const bool was_applied =
+        journal.reloads_applied() > std::exchange(applied_, journal.reloads_applied());
+    const bool was_refused =
+        journal.reloads_refused() > std::exchange(refused_, journal.reloads_refused());
     if (was_applied && waiting_for_ == Waiting::applied) {
         running_ = next_;
         waiting_for_ = Waiting::nothing;
     } else if (was_refused && waiting_for_ == Waiting::refused) {
         waiting_for_ = Waiting::nothing;
-    } else if (was_applied || was_refused) {
-        problems.push_back(was_applied ? "a reload was applied that nobody asked for"
-                                       : "a good file was refused:\n" + good_);
+    } else if (was_refused && waiting_for_ == Waiting::applied && in_place_) {
+        // It was read between the moment when it was emptied and the one when it was written.
+    } else if (was_refused) {
+        problems.push_back("a good file was refused: " + journal.last_refusal());
+    } else if (was_applied) {
+        problems.push_back("a reload was applied that nobody asked for");
     } else if (is_waiting() && at - since_ > heed_limit) {
         problems.push_back(format("file {} was neither applied nor refused", generation_));
         waiting_for_ = Waiting::nothing;
@@ -154,7 +175,8 @@ void Reloads::look(const Journal& journal, Moment at, std::vector<std::string>& 
 
 PortState Reloads::state(uint16_t port) const {
     if (opened_by_hand_[port]) return PortState::open;
-    if (waiting_for_ == Waiting::applied && running_[port] != next_[port]) return PortState::changing;
+    if (waiting_for_ == Waiting::applied && running_[port] != next_[port])
+        return PortState::changing;
     return running_[port] ? PortState::open : PortState::closed;
 }
 

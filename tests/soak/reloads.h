@@ -52,6 +52,7 @@ class Reloads {
     Ports running_, next_, opened_by_hand_;
     std::string good_;  ///< the last good text
     Waiting waiting_for_ = Waiting::nothing;
+    bool in_place_ = false;  ///< how the last edit was written
     Moment since_{};
     int applied_ = 0, refused_ = 0, by_hand_ = 0;
 };

@@ -41,6 +41,8 @@ struct Connection {
 
     bool client_cut() const { return client->has_cut(); }
     bool target_cut() const { return target && target->has_cut(); }
+    /// No target can know whose it was.
+    bool stayed_anonymous() const { return !target && client->sent() < End::introduction; }
 };
 
 /// A target's end that has not heard yet whose it is. Many are health checks.
@@ -50,7 +52,8 @@ struct Newcomer {
 };
 
 struct Counts {
-    uint64_t begun = 0, whole = 0, cut = 0, refused = 0, turned_away = 0, bytes = 0, whole_bytes = 0;
+    uint64_t begun = 0, whole = 0, cut = 0, refused = 0, turned_away = 0, bytes = 0,
+             whole_bytes = 0;
     std::map<std::string, uint64_t> endings = {};
 };
 
@@ -84,15 +87,15 @@ class Soak {
         ++problem_count_;
         if (problems_.size() < problems_max) problems_.push_back(std::move(what));
     }
-    template <class... Values>
-    void tell(fmt::format_string<Values...> form, Values&&... values) {
+    void tell(const std::string& line) {
         if (!options_.out) return;
-        std::fputs((format(form, std::forward<Values>(values)...) + "\n").c_str(), options_.out);
+        std::fputs((line + "\n").c_str(), options_.out);
         std::fflush(options_.out);
     }
     size_t open_connections() const {
-        return static_cast<size_t>(std::ranges::count_if(
-            connections_, [](const auto& each) { return each.second->over_since == Moment::max(); }));
+        return static_cast<size_t>(std::ranges::count_if(connections_, [](const auto& each) {
+            return each.second->over_since == Moment::max();
+        }));
     }
 
     Options options_;
@@ -107,8 +110,8 @@ class Soak {
     bool leaving_ = false;  ///< nothing new begins
     std::map<uint64_t, std::unique_ptr<Connection>> connections_;
     std::list<Newcomer> newcomers_;
-    std::map<std::string, std::deque<uint64_t>> awaited_;  ///< by client and port, the numbers whose line is to come
-    std::vector<SessionLine> nameless_;  ///< of clients that were gone before proxify could ask who they are
+    std::map<std::string, std::deque<uint64_t>>
+        awaited_;  ///< by client and port, the numbers whose line is to come
     uint64_t next_number_ = 0, next_happening_ = 0;
     std::optional<Plan> next_plan_;
     Moment next_begin_{}, next_happening_at_{}, next_look_{}, next_vitals_{}, next_line_{};
@@ -123,11 +126,13 @@ class Soak {
 Soak::Soak(const Options& options)
     : options_(options), reloads_(ns_, directory_ / "targets.toml", options.seed) {
     ns_.reserve_ports(5000, 12'000);
-    proxify_.emplace(Child::start({.argv = {options_.binary, "-b"}, .inside = &ns_, .directory = directory_.path()}));
+    proxify_.emplace(Child::start(
+        {.argv = {options_.binary, "-b"}, .inside = &ns_, .directory = directory_.path()}));
     journal_.emplace(*proxify_);
     eventually([&] { return is_ready(proxify_->err()) || !proxify_->is_running(); }, 30s);
     if (!is_ready(proxify_->err()))
-        throw std::runtime_error("proxify did not become ready:\n" + proxify_->out() + proxify_->err());
+        throw std::runtime_error("proxify did not become ready:\n" + proxify_->out() +
+                                 proxify_->err());
     journal_->read();
     baseline_ = vitals_ = Vitals::of(*proxify_);
     next_plan_ = Plan::drawn(options_.seed, 0);
@@ -153,12 +158,14 @@ void Soak::begin(const Plan& plan, Moment at) {
         stream = Stream::dial(ns_, plan.address, {.receive_buffer = plan.client.receive_buffer});
     } catch (const StreamError& error) {
         if (error.number != ECONNREFUSED || before == PortState::open)
-            problem(format("connection {} to {}: {}, though the port is open", plan.number, plan.address, error.what()));
+            problem(format("connection {} to {}: {}, though the port is open", plan.number,
+                           plan.address, error.what()));
         ++counts_.turned_away;
         return;
     }
     if (before == PortState::closed)
-        problem(format("connection {} to {} was accepted, though the port is closed", plan.number, plan.address));
+        problem(format("connection {} to {} was accepted, though the port is closed", plan.number,
+                       plan.address));
     ++counts_.begun;
 
     auto connection = std::make_unique<Connection>(Connection{
@@ -173,7 +180,8 @@ void Soak::begin(const Plan& plan, Moment at) {
         in.pattern = Pattern(options_.seed ^ (plan.number * 2 + 3));
         in.length = in.opening.size() + plan.down;
     }
-    connection->client->assign(std::move(out), std::move(in), plan.client, Random(options_.seed, ~(plan.number * 2)));
+    connection->client->assign(std::move(out), std::move(in), plan.client,
+                               Random(options_.seed, ~(plan.number * 2)));
     connection->client->cut_if_due(at);
     awaited_[connection->client_address + " " + plan.address].push_back(plan.number);
     connections_.emplace(plan.number, std::move(connection));
@@ -185,10 +193,14 @@ void Soak::let_things_happen(Moment at) {
     Random random(~options_.seed, next_happening_++);
     next_happening_at_ = at + Millis(random.between(100, 1500));
     const uint64_t kind = random.below(100);
-    if (kind < 38) reloads_.edit_well(random);
-    else if (kind < 48) reloads_.edit_badly(random);
-    else if (kind < 53) proxify_->signal(SIGHUP);
-    else if (kind < 70) reloads_.turn_a_port_by_hand(random, journal_->ids().value());
+    if (kind < 38)
+        reloads_.edit_well(random);
+    else if (kind < 48)
+        reloads_.edit_badly(random);
+    else if (kind < 53)
+        proxify_->signal(SIGHUP);
+    else if (kind < 70)
+        reloads_.turn_a_port_by_hand(random, journal_->ids().value());
     else if (Target* victim = targets_.choose_victim(random.next()))
         kill(*victim, random.chance(60), Millis(random.between(20, 3000)), at);
 }
@@ -207,10 +219,12 @@ void Soak::kill(Target& target, bool with_its_connections, Millis absence, Momen
 
 void Soak::accept_all(Target& target, Moment at) {
     for (;;) {
-        auto socket = Fd::adopt(accept4(target.listener.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+        auto socket = Fd::adopt(
+            accept4(target.listener.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
         if (!socket) return;
-        newcomers_.push_back({&target, std::make_unique<End>(Stream::adopt(std::move(socket)),
-                                                             target.greets ? Targets::greeting() : "", at)});
+        newcomers_.push_back(
+            {&target, std::make_unique<End>(Stream::adopt(std::move(socket)),
+                                            target.greets ? Targets::greeting() : "", at)});
     }
 }
 
@@ -219,7 +233,8 @@ void Soak::introduce(Newcomer& newcomer) {
     const uint64_t number = *newcomer.end->number();
     auto found = connections_.find(number);
     if (found == connections_.end() || found->second->target) {
-        problem(format("target {} was told the number {}, which nobody else said", newcomer.at->address, number));
+        problem(format("target {} was told the number {}, which nobody else said",
+                       newcomer.at->address, number));
         newcomer.end->cut(Cut::How::reset);
         return;
     }
@@ -231,7 +246,8 @@ void Soak::introduce(Newcomer& newcomer) {
     Speech in{.opening = {reinterpret_cast<const char*>(&number), sizeof number},
               .pattern = Pattern(options_.seed ^ (number * 2 + 2)),
               .length = End::introduction + plan.up};
-    newcomer.end->assign(std::move(out), std::move(in), plan.target, Random(options_.seed, ~(number * 2 + 1)));
+    newcomer.end->assign(std::move(out), std::move(in), plan.target,
+                         Random(options_.seed, ~(number * 2 + 1)));
     connection.target = std::move(newcomer.end);
     connection.at = newcomer.at;
 }
@@ -243,7 +259,8 @@ void Soak::turn(Moment at) {
     fds.clear();
     ends.clear();
     for (Target& target : targets_.all())
-        fds.push_back({.fd = target.is_alive() ? target.listener.get() : -1, .events = POLLIN, .revents = 0});
+        fds.push_back(
+            {.fd = target.is_alive() ? target.listener.get() : -1, .events = POLLIN, .revents = 0});
     const size_t doors = fds.size();
     auto watch = [&](End* end) {
         if (!end) return;
@@ -280,13 +297,14 @@ void Soak::read_journal(Moment at) {
     std::vector<std::string> found;
     reloads_.look(*journal_, at, found);
     for (auto& what : found) problem(std::move(what));
-    if (!proxify_->is_running()) throw std::runtime_error("proxify has ended:\n" + proxify_->err().substr(0, 4000));
+    if (!proxify_->is_running())
+        throw std::runtime_error("proxify has ended:\n" + proxify_->err().substr(0, 4000));
 }
 
 void Soak::match(SessionLine line) {
-    if (line.client == "0.0.0.0:0") return nameless_.push_back(std::move(line));
     auto found = awaited_.find(line.client + " " + line.original_dst);
-    if (found == awaited_.end()) return problem("a line for a connection that nobody made: " + line.line);
+    if (found == awaited_.end())
+        return problem("a line for a connection that nobody made: " + line.line);
     Connection& connection = *connections_.at(found->second.front());
     connection.line = std::move(line);
     found->second.pop_front();
@@ -296,12 +314,14 @@ void Soak::match(SessionLine line) {
 void Soak::judge_those_that_are_over(Moment at) {
     for (auto each = connections_.begin(); each != connections_.end();) {
         Connection& connection = *each->second;
-        const bool is_over = connection.client->is_closed() && (!connection.target || connection.target->is_closed());
+        const bool is_over = connection.client->is_closed() &&
+                             (!connection.target || connection.target->is_closed());
         if (!is_over) {
             connection.over_since = Moment::max();
             if (at - connection.since > stuck_after) {
-                problem(format("connection {} to {} is stuck: client {}; target {}", each->first, connection.plan.address,
-                               connection.client->text(), connection.target ? connection.target->text() : "unknown"));
+                problem(format("connection {} to {} is stuck: client {}; target {}", each->first,
+                               connection.plan.address, connection.client->text(),
+                               connection.target ? connection.target->text() : "unknown"));
                 connection.client->cut(Cut::How::reset);
                 if (connection.target) connection.target->cut(Cut::How::reset);
             }
@@ -310,23 +330,11 @@ void Soak::judge_those_that_are_over(Moment at) {
         }
         if (connection.over_since == Moment::max()) connection.over_since = at;
         // The target may hear its number only now.
-        const bool is_known = connection.target || connection.plan.silent;
+        const bool is_known = connection.target || connection.stayed_anonymous();
         if (connection.line && (is_known || at - connection.over_since > 2s)) {
             judge(connection);
             each = connections_.erase(each);
             continue;
-        }
-        // Whoever was gone at once has a line without a name.
-        if (!connection.line && connection.client_cut() && !connection.target && at - connection.over_since > 3s) {
-            auto line = std::ranges::find(nameless_, connection.plan.address, &SessionLine::original_dst);
-            if (line != nameless_.end()) {
-                auto awaited = awaited_.find(connection.client_address + " " + connection.plan.address);
-                std::erase(awaited->second, each->first);
-                if (awaited->second.empty()) awaited_.erase(awaited);
-                connection.line = std::move(*line);
-                nameless_.erase(line);
-                continue;
-            }
         }
         ++each;
     }
@@ -347,18 +355,20 @@ void Soak::judge(Connection& connection) {
         ++counts_.refused;
     }
 
-    for (const std::string& what : {client.problem().empty() ? "" : "client: " + client.problem(),
-                                    target && !target->problem().empty() ? "target: " + target->problem() : "",
-                                    judge_ending(connection), judge_bytes(connection)})
+    for (const std::string& what :
+         {client.problem().empty() ? "" : "client: " + client.problem(),
+          target && !target->problem().empty() ? "target: " + target->problem() : "",
+          judge_ending(connection), judge_bytes(connection)})
         if (!what.empty())
-            problem(format("connection {} to {}: {}\n    client {}\n    target {}\n    {}", connection.plan.number,
-                           connection.plan.address, what, client.text(), target ? target->text() : "unknown",
-                           connection.line->line));
+            problem(format("connection {} to {}: {}\n    client {}\n    target {}\n    {}",
+                           connection.plan.number, connection.plan.address, what, client.text(),
+                           target ? target->text() : "unknown", connection.line->line));
 }
 
 /// A target that it needed died, so nobody on either side has to have cut it.
 bool Soak::was_let_down(const Connection& connection) const {
-    if (connection.plan.family == Family::fragile) return targets_.was_absent("127.0.0.1:9021", connection.since);
+    if (connection.plan.family == Family::fragile)
+        return targets_.was_absent("127.0.0.1:9021", connection.since);
     return targets_.was_absent(connection.line->target, connection.since);
 }
 
@@ -367,13 +377,17 @@ std::string Soak::judge_ending(const Connection& connection) const {
     const SessionLine& line = *connection.line;
     const End& client = *connection.client;
     const End* target = connection.target.get();
-    if (!std::ranges::contains(Reloads::services_of(connection.plan.family), line.service))
+    if (const auto services = Reloads::services_of(connection.plan.family);
+        std::ranges::find(services, line.service) == services.end())
         return "it was led to the wrong service";
-    if (connection.at && line.target != connection.at->address) return "the log names another target";
+    if (connection.at && line.target != connection.at->address)
+        return "the log names another target";
 
     const char party = line.ending[0], stage = line.ending[1];
     if (party == '-') {
-        const bool both_finished = client.has_finished() && (target ? target->has_finished() : connection.plan.silent);
+        const bool both_finished =
+            client.has_finished() &&
+            (target ? target->has_finished() : connection.stayed_anonymous());
         return both_finished ? "" : "the log calls it done";
     }
     if (party == 'C') return connection.client_cut() ? "" : "the log blames the client";
@@ -381,7 +395,9 @@ std::string Soak::judge_ending(const Connection& connection) const {
         // Refusals are for services whose only target is gone.
         const bool is_refusal = stage == 'C' || stage == 'Q';
         if (is_refusal)
-            return !target && connection.plan.family == Family::fragile && was_let_down(connection) ? "" : "it was refused";
+            return !target && connection.plan.family == Family::fragile && was_let_down(connection)
+                       ? ""
+                       : "it was refused";
         if (connection.target_cut() || (!target && was_let_down(connection))) return "";
         return "the log blames the target";
     }
@@ -393,33 +409,42 @@ std::string Soak::judge_bytes(const Connection& connection) const {
     const SessionLine& line = *connection.line;
     const End& client = *connection.client;
     const End* target = connection.target.get();
-    const bool is_whole = !connection.client_cut() && !connection.target_cut() && line.ending.starts_with("--");
+    const bool is_whole =
+        !connection.client_cut() && !connection.target_cut() && line.ending.starts_with("--");
 
     // A clean end says: this was all.
     const uint64_t from_target = target ? target->sent() : 0, from_client = client.sent();
-    if (client.saw_end() && !(target ? target->has_finished() : connection.plan.silent))
+    if (client.saw_end() && !(target ? target->has_finished() : connection.stayed_anonymous()))
         return "the client saw an end that the target did not send";
-    if (client.saw_end() && client.received() != from_target) return "the client lost bytes before the end";
-    if (target && target->saw_end() && !client.has_finished()) return "the target saw an end that the client did not send";
-    if (target && target->saw_end() && target->received() != from_client) return "the target lost bytes before the end";
+    if (client.saw_end() && target && client.received() != from_target)
+        return "the client lost bytes before the end";
+    if (target && target->saw_end() && !client.has_finished())
+        return "the target saw an end that the client did not send";
+    if (target && target->saw_end() && target->received() != from_client)
+        return "the target lost bytes before the end";
     if (is_whole) {
         if (!client.saw_end()) return "the client saw no end";
         if (client.sent() != client.to_send()) return "the client could not send everything";
         if (target && !target->saw_end()) return "the target saw no end";
-        if (target && target->sent() != target->to_send()) return "the target could not send everything";
+        if (target && target->sent() != target->to_send())
+            return "the target could not send everything";
     }
 
     // The counts of the log are what was passed on.
-    if (line.ending.starts_with("--") && (line.to_target != from_client || (target && line.to_client != from_target)))
+    if (line.ending.starts_with("--") &&
+        (line.to_target != from_client || (target && line.to_client != from_target)))
         return "the log counts other bytes than were sent";
     if (line.to_target > from_client) return "more went to the target than the client sent";
-    if (target && line.to_client > from_target) return "more went to the client than the target sent";
+    if (target && line.to_client > from_target)
+        return "more went to the client than the target sent";
     if (client.received() > line.to_client) return "the client got more than the log counts";
-    if (target && target->received() > line.to_target) return "the target got more than the log counts";
+    if (target && target->received() > line.to_target)
+        return "the target got more than the log counts";
 
     // After a cut, whoever stays and reads gets all that was passed on.
     const Plan& plan = connection.plan;
-    const bool target_stays = target ? !target->has_cut() : !was_let_down(connection);
+    const bool target_stays =
+        target ? !target->has_cut() : !connection.stayed_anonymous() && !was_let_down(connection);
     const uint64_t at_target = target ? target->received() : 0;
     if (target_stays && !plan.target.is_slow() && at_target != line.to_target)
         return "the target got less than was passed on to it";
@@ -437,25 +462,32 @@ void Soak::take_vitals(Moment at) {
     }
     if (at < next_line_) return;
     if (next_line_ == Moment{})
-        tell("{:>6} {:>5} {:>8} {:>8} {:>7} {:>8} {:>8} {:>9} {:>8} {:>6} {:>7} {:>7} {:>5} {:>5}", "time", "open", "begun",
-             "whole", "cut", "refused", "GB", "edits", "refused", "deaths", "RSS", "anon", "socks", "pipes");
+        tell(format(
+            "{:>6} {:>5} {:>8} {:>8} {:>7} {:>8} {:>8} {:>6} {:>8} {:>6} {:>7} {:>7} {:>5} {:>5}",
+            "time", "open", "begun", "whole", "cut", "no entry", "GB", "edits", "bad ones",
+            "deaths", "RSS", "anon", "socks", "pipes"));
     next_line_ = at + 10s;
-    tell("{:>5}s {:>5} {:>8} {:>8} {:>7} {:>8} {:>8.2f} {:>9} {:>8} {:>6} {:>6.1f}M {:>6.1f}M {:>5} {:>5}",
-         std::chrono::round<std::chrono::seconds>(at - start_).count(), open_connections(), counts_.begun, counts_.whole,
-         counts_.cut, counts_.refused + counts_.turned_away, static_cast<double>(counts_.bytes) / 1e9, reloads_.applied(),
-         reloads_.refused(), targets_.deaths(), static_cast<double>(vitals_.resident) / (1 << 20),
-         static_cast<double>(vitals_.anonymous) / (1 << 20), vitals_.sockets, vitals_.pipes);
+    tell(
+        format("{:>5}s {:>5} {:>8} {:>8} {:>7} {:>8} {:>8.2f} {:>6} {:>8} {:>6} {:>6.1f}M "
+               "{:>6.1f}M {:>5} {:>5}",
+               std::chrono::round<std::chrono::seconds>(at - start_).count(), open_connections(),
+               counts_.begun, counts_.whole, counts_.cut, counts_.refused + counts_.turned_away,
+               static_cast<double>(counts_.bytes) / 1e9, reloads_.applied(), reloads_.refused(),
+               targets_.deaths(), static_cast<double>(vitals_.resident) / (1 << 20),
+               static_cast<double>(vitals_.anonymous) / (1 << 20), vitals_.sockets, vitals_.pipes));
 }
 
 std::vector<std::string> Soak::go() {
-    tell("seed {}; the same plan again: ./dev soak --seed {}", options_.seed, options_.seed);
+    tell(
+        format("seed {}; the same plan again: ./dev soak --seed {}", options_.seed, options_.seed));
     start_ = next_begin_ = now();
     next_happening_at_ = start_ + 300ms;
     Moment all_over = Moment::max();
     for (Moment at = start_; at < all_over; at = now()) {
         if (!leaving_ && at - start_ >= options_.duration) {
             leaving_ = true;
-            for (Target& target : targets_.all()) target.comes_back = std::min(target.comes_back, at);
+            for (Target& target : targets_.all())
+                target.comes_back = std::min(target.comes_back, at);
         }
         begin_connections(at);
         let_things_happen(at);
@@ -463,7 +495,9 @@ std::vector<std::string> Soak::go() {
         read_journal(at);
         judge_those_that_are_over(at);
         take_vitals(at);
-        if (leaving_ && (connections_.empty() || at - start_ > options_.duration + stuck_after + 10s)) all_over = at;
+        if (leaving_ &&
+            (connections_.empty() || at - start_ > options_.duration + stuck_after + 10s))
+            all_over = at;
     }
     finish();
     return problems_;
@@ -477,27 +511,35 @@ void Soak::finish() {
 
     proxify_->signal(SIGTERM);
     if (auto code = proxify_->wait(20s); code != 0)
-        problem(code ? format("proxify ended with {}", *code) : "proxify does not end after SIGTERM");
+        problem(code ? format("proxify ended with {}", *code)
+                     : "proxify does not end after SIGTERM");
     for (SessionLine& line : journal_->read()) match(std::move(line));
     for (const auto& [number, connection] : connections_)
-        problem(format("connection {} to {} has no line in the log: client {} {}; target {}", number,
-                       connection->plan.address, connection->client_address, connection->client->text(),
+        problem(format("connection {} to {} has no line in the log: client {} {}; target {}",
+                       number, connection->plan.address, connection->client_address,
+                       connection->client->text(),
                        connection->target ? connection->target->text() : "unknown"));
-    for (const auto& line : nameless_) problem("a line for a connection that nobody made: " + line.line);
     for (const auto& line : journal_->strange()) problem("strange words in the log: " + line);
-    if (auto out = proxify_->out(); !out.empty()) problem("strange words on standard output: " + out);
+    if (auto out = proxify_->out(); !out.empty())
+        problem("strange words on standard output: " + out);
 
     std::string endings;
-    for (const auto& [letters, count] : counts_.endings) endings += format(" {} {},", letters, count);
-    tell("\n{} connections ({} whole with {} bytes, {} cut, {} refused), {} turned away at a closed port", counts_.begun,
-         counts_.whole, counts_.whole_bytes, counts_.cut, counts_.refused, counts_.turned_away);
-    tell("{} edits applied, {} refused, {} ports turned by hand, {} deaths of targets", reloads_.applied(), reloads_.refused(),
-         reloads_.by_hand(), targets_.deaths());
-    tell("endings:{} in the log", endings);
-    if (problem_count_ > problems_.size()) problems_.push_back(format("and {} more", problem_count_ - problems_.size()));
-    tell(problems_.empty() ? "passed: no byte lost, every ending explained, nothing left behind" : "FAILED:");
-    for (const auto& what : problems_) tell("  {}", what);
-    if (!problems_.empty()) tell("seed {}", options_.seed);
+    for (const auto& [letters, count] : counts_.endings)
+        endings += format(" {} {},", letters, count);
+    tell(
+        format("\n{} connections ({} whole with {} bytes, {} cut, {} refused), {} turned away at a "
+               "closed port",
+               counts_.begun, counts_.whole, counts_.whole_bytes, counts_.cut, counts_.refused,
+               counts_.turned_away));
+    tell(format("{} edits applied, {} refused, {} ports turned by hand, {} deaths of targets",
+                reloads_.applied(), reloads_.refused(), reloads_.by_hand(), targets_.deaths()));
+    tell(format("endings:{} in the log", endings));
+    if (problem_count_ > problems_.size())
+        problems_.push_back(format("and {} more", problem_count_ - problems_.size()));
+    tell(problems_.empty() ? "passed: no byte lost, every ending explained, nothing left behind"
+                           : "FAILED:");
+    for (const auto& what : problems_) tell(format("  {}", what));
+    if (!problems_.empty()) tell(format("seed {}", options_.seed));
 }
 
 void Soak::check_that_it_rests() {
@@ -505,29 +547,36 @@ void Soak::check_that_it_rests() {
     const int pipes_max = 2 * 64 * static_cast<int>(std::thread::hardware_concurrency());
     auto is_back = [&] {
         vitals_ = Vitals::of(*proxify_);
-        return vitals_.sockets <= baseline_.sockets && vitals_.other_fds <= baseline_.other_fds && vitals_.pipes <= pipes_max;
+        return vitals_.sockets <= baseline_.sockets && vitals_.other_fds <= baseline_.other_fds &&
+               vitals_.pipes <= pipes_max;
     };
     auto serve_for = [&](Millis time, const auto& until) {  // health checks must find somebody
-        for (const Moment end = now() + time; now() < end && !until(); std::this_thread::sleep_for(1ms)) turn(now());
+        for (const Moment end = now() + time; now() < end && !until();
+             std::this_thread::sleep_for(1ms))
+            turn(now());
     };
     serve_for(10s, is_back);
-    tell("\nfds at rest: {} sockets of {} before, {} others of {}, {} for idle pipes", vitals_.sockets, baseline_.sockets,
-         vitals_.other_fds, baseline_.other_fds, vitals_.pipes);
+    tell(format("\nfds at rest: {} sockets of {} before, {} others of {}, {} for idle pipes",
+                vitals_.sockets, baseline_.sockets, vitals_.other_fds, baseline_.other_fds,
+                vitals_.pipes));
     if (!is_back() && !is_back() && !is_back()) problem("descriptors are left behind");
 
     const Millis before = proxify_->cpu_time();
     serve_for(2s, [] { return false; });
     const Millis used = proxify_->cpu_time() - before;
-    tell("CPU at rest: {} ms in 2 s, with health checks", used.count());
-    if (used > (sanitized ? 600ms : 100ms)) problem(format("at rest it used {} ms of CPU in 2 s", used.count()));
+    tell(format("CPU at rest: {} ms in 2 s, with health checks", used.count()));
+    if (used > (sanitized ? 600ms : 100ms))
+        problem(format("at rest it used {} ms of CPU in 2 s", used.count()));
 
     const size_t first = anonymous_.median_of_third(0), last = anonymous_.median_of_third(2);
-    tell("RSS in MiB: {}", resident_.text());
-    tell("anonymous memory in MiB: {}; median of the thirds: {:.2f} {:.2f} {:.2f}", anonymous_.text(),
-         static_cast<double>(first) / (1 << 20), static_cast<double>(anonymous_.median_of_third(1)) / (1 << 20),
-         static_cast<double>(last) / (1 << 20));
+    tell(format("RSS in MiB: {}", resident_.text()));
+    tell(format("anonymous memory in MiB: {}; median of the thirds: {:.2f} {:.2f} {:.2f}",
+                anonymous_.text(), static_cast<double>(first) / (1 << 20),
+                static_cast<double>(anonymous_.median_of_third(1)) / (1 << 20),
+                static_cast<double>(last) / (1 << 20)));
     // AddressSanitizer keeps what was freed for a while, on purpose.
-    if (!sanitized && anonymous_.is_long_enough() && last > first + first / 10 + (2 << 20)) problem("memory grows");
+    if (!sanitized && anonymous_.is_long_enough() && last > first + first / 10 + (2 << 20))
+        problem("memory grows");
 }
 
 }  // namespace

@@ -58,7 +58,8 @@ int main(int argc, char** argv) {
     try {
         return soak::run(options).empty() ? 0 : 1;
     } catch (const std::exception& error) {
-        std::fprintf(stderr, "soak (seed %llu): %s\n", static_cast<unsigned long long>(options.seed), error.what());
+        std::fprintf(stderr, "soak (seed %llu): %s\n",
+                     static_cast<unsigned long long>(options.seed), error.what());
         return 1;
     }
 }

@@ -7,8 +7,8 @@ namespace proxify::test::soak {
 
 // The services of reloads.cc lead here.
 Targets::Targets(const Namespace& where) : where_(where) {
-    for (const char* address : {"127.0.0.1:9001", "127.0.0.1:9005", "127.0.0.1:9400", "127.0.0.1:9401",
-                                "127.0.0.1:9402", "127.0.0.1:9403"})
+    for (const char* address : {"127.0.0.1:9001", "127.0.0.1:9005", "127.0.0.1:9400",
+                                "127.0.0.1:9401", "127.0.0.1:9402", "127.0.0.1:9403"})
         all_.push_back({.address = address});
     for (const char* address : {"127.0.0.1:9002", "[::1]:9003", "127.0.0.1:9004", "127.0.0.1:9021"})
         all_.push_back({.address = address, .is_mortal = true});
@@ -51,7 +51,8 @@ bool Targets::was_absent(const std::string& address, Moment since) const {
 const std::string& Targets::greeting() {
     static const std::string text = [] {
         std::string lines;
-        for (int i = 1; i <= 100; ++i) lines += "220 ready to serve, line " + std::to_string(i) + "\r\n";
+        for (int i = 1; i <= 100; ++i)
+            lines += "220 ready to serve, line " + std::to_string(i) + "\r\n";
         return lines;
     }();
     return text;

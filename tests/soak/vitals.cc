@@ -12,19 +12,24 @@ namespace proxify::test::soak {
 
 static size_t kilobytes_after(const std::string& text, const char* label) {
     const size_t at = text.find(label);
-    return at == text.npos ? 0 : std::strtoul(text.c_str() + at + std::string(label).size(), nullptr, 10) << 10;
+    return at == text.npos
+               ? 0
+               : std::strtoul(text.c_str() + at + std::string(label).size(), nullptr, 10) << 10;
 }
 
 Vitals Vitals::of(const Child& process) {
     namespace fs = std::filesystem;
     const std::string folder = "/proc/" + std::to_string(process.pid());
     const std::string status = read_file(folder + "/status");
-    Vitals vitals{.resident = kilobytes_after(status, "VmRSS:"), .anonymous = kilobytes_after(status, "RssAnon:")};
+    Vitals vitals{.resident = kilobytes_after(status, "VmRSS:"),
+                  .anonymous = kilobytes_after(status, "RssAnon:")};
     for (const auto& entry : fs::directory_iterator(folder + "/fd")) {
         std::error_code gone;  // closed since it was listed
         const std::string what = fs::read_symlink(entry.path(), gone);
         if (gone) continue;
-        ++(what.starts_with("socket:") ? vitals.sockets : what.starts_with("pipe:") ? vitals.pipes : vitals.other_fds);
+        ++(what.starts_with("socket:") ? vitals.sockets
+           : what.starts_with("pipe:") ? vitals.pipes
+                                       : vitals.other_fds);
     }
     return vitals;
 }
@@ -43,7 +48,8 @@ std::string Series::text() const {
     std::string line;
     const size_t shown = std::min(values_.size(), most);
     for (size_t i = 0; i < shown; ++i)
-        line += format("{}{:.1f}", i ? " " : "", static_cast<double>(values_[i * values_.size() / shown]) / (1 << 20));
+        line += format("{}{:.1f}", i ? " " : "",
+                       static_cast<double>(values_[i * values_.size() / shown]) / (1 << 20));
     return line;
 }
 
