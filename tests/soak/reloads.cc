@@ -136,6 +136,7 @@ void Reloads::edit_badly(Random& random) {
     // Whatever else is wrong with it: the same refusal twice would be logged once.
     write(format("mistake-{} = true\n", generation_) + text, random);
     waiting_for_ = Waiting::refused;
+    was_bad_ = true;
 }
 
 void Reloads::turn_a_port_by_hand(Random& random, const KernelIds& ids) {
@@ -159,10 +160,11 @@ void Reloads::look(const Journal& journal, Moment at, std::vector<std::string>& 
     if (was_applied && waiting_for_ == Waiting::applied) {
         running_ = next_;
         waiting_for_ = Waiting::nothing;
+        was_bad_ = false;
     } else if (was_refused && waiting_for_ == Waiting::refused) {
         waiting_for_ = Waiting::nothing;
-    } else if (was_refused && waiting_for_ == Waiting::applied && in_place_) {
-        // It was read between the moment when it was emptied and the one when it was written.
+    } else if (was_refused && (was_bad_ || (in_place_ && is_waiting()))) {
+        // SIGHUP asked for it again. Or the file was read between being emptied and being written.
     } else if (was_refused) {
         problems.push_back("a good file was refused: " + journal.last_refusal());
     } else if (was_applied) {

@@ -53,6 +53,7 @@ class Reloads {
     std::string good_;  ///< the last good text
     Waiting waiting_for_ = Waiting::nothing;
     bool in_place_ = false;  ///< how the last edit was written
+    bool was_bad_ = false;   ///< what proxify has looked at last
     Moment since_{};
     int applied_ = 0, refused_ = 0, by_hand_ = 0;
 };
