@@ -9,9 +9,8 @@
 using namespace proxify;
 
 static int run(const cli::Options& options) {
-    auto server = control::Server::open({.steer = options.steer,
-                                         .config_path = options.config_path,
-                                         .listen = options.port});
+    auto server = control::Server::open(
+        {.steer = options.steer, .config_path = options.config_path, .listen = options.port});
     if (!server) {
         std::cerr << server.error().text() << '\n';
         return cli::exit_failed;
@@ -27,10 +26,16 @@ int main(int argc, char** argv) {
         return cli::exit_usage;
     }
     switch (options->command) {
-        case cli::Options::Command::help: std::cout << cli::help_text(); return cli::exit_done;
-        case cli::Options::Command::version: std::cout << cli::version_text(); return cli::exit_done;
-        case cli::Options::Command::check: return cli::run_check(*options, std::cout, std::cerr);
-        case cli::Options::Command::run: break;
+        case cli::Options::Command::help:
+            std::cout << cli::help_text();
+            return cli::exit_done;
+        case cli::Options::Command::version:
+            std::cout << cli::version_text();
+            return cli::exit_done;
+        case cli::Options::Command::check:
+            return cli::run_check(*options, std::cout, std::cerr);
+        case cli::Options::Command::run:
+            break;
     }
     return run(*options);
 }

@@ -30,10 +30,11 @@ struct Target {
     std::atomic<uint32_t> failed_connects = 0;
     std::atomic<uint32_t> sessions = 0;
 
-    /// Where a client that dialled `dialled` is sent. Nowhere if that is beyond the last port, which
-    /// a port added by hand may ask for: those of the file were checked.
+    /// Where a client that dialled `dialled` is sent. Nowhere if that is beyond the last port,
+    /// which a port added by hand may ask for: those of the file were checked.
     std::optional<Address> for_dialled(uint16_t dialled) const {
-        if (port.kind == config::TargetPort::Kind::offset && dialled + port.value > 65535) return std::nullopt;
+        if (port.kind == config::TargetPort::Kind::offset && dialled + port.value > 65535)
+            return std::nullopt;
         return Address{ip, port.for_dialled(dialled)};
     }
 };

@@ -2,8 +2,8 @@
 // Ending: who ended a session, where it was then, and why. Every session has exactly one.
 //
 // It renders as words for people and as two letters for columns, which follow HAProxy's
-// session state (doc/configuration.txt 8.5) as far as our words allow: `TC refused` is a target that
-// would not have us, `cD idle` a client that went quiet, `-- done` the normal end.
+// session state (doc/configuration.txt 8.5) as far as our words allow: `TC refused` is a target
+// that would not have us, `cD idle` a client that went quiet, `-- done` the normal end.
 #pragma once
 
 #include <cstdint>
@@ -24,11 +24,11 @@ enum class Party : char {
 
 enum class Stage : char {
     accept = 'A',
-    route = 'N',    ///< naming the service
-    choose = 'Q',   ///< choosing a target
+    route = 'N',   ///< naming the service
+    choose = 'Q',  ///< choosing a target
     connect = 'C',
     data = 'D',
-    last = 'L',     ///< the last bytes: one side has finished sending
+    last = 'L',  ///< the last bytes: one side has finished sending
     done = '-',
 };
 

@@ -57,7 +57,9 @@ struct Error {
 template <class T = void>
 using Result = std::expected<T, Error>;
 
-inline std::unexpected<Error> fail(Error error) { return std::unexpected(std::move(error)); }
+inline std::unexpected<Error> fail(Error error) {
+    return std::unexpected(std::move(error));
+}
 
 }  // namespace proxify
 
@@ -65,13 +67,13 @@ inline std::unexpected<Error> fail(Error error) { return std::unexpected(std::mo
 #define PROXIFY_CONCAT(a, b) PROXIFY_CONCAT_(a, b)
 
 /// TRY(expression) passes a failure up; TRY_TO(name, expression) also names the value.
-#define TRY(expression)                                                                     \
-    do {                                                                                    \
-        if (auto try_result = (expression); !try_result)                                    \
-            return std::unexpected(std::move(try_result).error());                          \
+#define TRY(expression)                                            \
+    do {                                                           \
+        if (auto try_result = (expression); !try_result)           \
+            return std::unexpected(std::move(try_result).error()); \
     } while (false)
-#define TRY_TO(name, expression)                                                            \
-    auto PROXIFY_CONCAT(name, _result) = (expression);                                      \
-    if (!PROXIFY_CONCAT(name, _result))                                                     \
-        return std::unexpected(std::move(PROXIFY_CONCAT(name, _result)).error());           \
+#define TRY_TO(name, expression)                                                  \
+    auto PROXIFY_CONCAT(name, _result) = (expression);                            \
+    if (!PROXIFY_CONCAT(name, _result))                                           \
+        return std::unexpected(std::move(PROXIFY_CONCAT(name, _result)).error()); \
     auto name = *std::move(PROXIFY_CONCAT(name, _result))

@@ -39,16 +39,22 @@ std::vector<std::string> names_of(const config::Config& config) {
 }
 
 telemetry::Format log_format(const config::Config& config) {
-    return config.log.format == config::LogFormat::json ? telemetry::Format::json : telemetry::Format::text;
+    return config.log.format == config::LogFormat::json ? telemetry::Format::json
+                                                        : telemetry::Format::text;
 }
 
 telemetry::Level log_level(const config::Config& config) {
     switch (config.log.level) {
-        case config::LogLevel::debug: return telemetry::Level::debug;
-        case config::LogLevel::info: return telemetry::Level::info;
-        case config::LogLevel::warn: return telemetry::Level::warn;
-        case config::LogLevel::error: return telemetry::Level::error;
-        case config::LogLevel::off: break;
+        case config::LogLevel::debug:
+            return telemetry::Level::debug;
+        case config::LogLevel::info:
+            return telemetry::Level::info;
+        case config::LogLevel::warn:
+            return telemetry::Level::warn;
+        case config::LogLevel::error:
+            return telemetry::Level::error;
+        case config::LogLevel::off:
+            break;
     }
     return telemetry::Level::off;
 }
@@ -72,8 +78,10 @@ Result<std::unique_ptr<Server>> Server::open(const Options& options) {
     TRY_TO(config, config::load(options.config_path));
     // Signals first: every thread that comes after has them blocked.
     TRY_TO(signals, Signals::open({SIGINT, SIGTERM, SIGHUP}));
-    TRY_TO(ring, Ring::open({.entries = 256, .completions = 4096, .buffers = 8, .buffer_size = 512}));
-    std::unique_ptr<Server> server(new Server(options, config, std::move(ring), std::move(signals)));
+    TRY_TO(ring,
+           Ring::open({.entries = 256, .completions = 4096, .buffers = 8, .buffer_size = 512}));
+    std::unique_ptr<Server> server(
+        new Server(options, config, std::move(ring), std::move(signals)));
     TRY(server->start(config));
     return server;
 }
@@ -100,7 +108,8 @@ Result<> Server::start(const config::Config& config) {
     // A name that takes longer is served as soon as it has an answer.
     resolver_->wait_for_first_answers(2s);
     snapshot_ = routing::Snapshot::build(
-        config, [this](const std::string& host) { return resolver_->lookup(host); }, nullptr, loop_.now());
+        config, [this](const std::string& host) { return resolver_->lookup(host); }, nullptr,
+        loop_.now());
 
     if (options_.steer)
         TRY(start_steered(options_.listen.value_or(config.listen), config));
@@ -129,9 +138,12 @@ Result<> Server::start_steered(uint16_t port, const config::Config& config) {
 
     for (const auto& warning : steering_->warnings()) log_.warn("steering_warning", warning);
     if (auto ids = steering_->ids())
-        log_.info("steering", format("steering: program {} id {}, link id {}, maps proxy_ports id {}, proxy_sock id {}",
-                                     kernel::steering_program_name, ids->program, ids->link,
-                                     ids->proxy_ports, ids->proxy_sock));
+        log_.info(
+            "steering",
+            format(
+                "steering: program {} id {}, link id {}, maps proxy_ports id {}, proxy_sock id {}",
+                kernel::steering_program_name, ids->program, ids->link, ids->proxy_ports,
+                ids->proxy_sock));
     start_workers(std::move(rings));
     hand_out({{port, listeners}}, capture::Door::steered);
     log_.info("ready", format("ready: {} with {} steered to the listener on port {}, {}",
@@ -147,10 +159,9 @@ Result<> Server::start_bound(const config::Config& config) {
     start_workers(std::move(rings));
     for (const auto& [port, group] : listeners) own_doors_.listens[port] = true;
     hand_out(listeners, capture::Door::bound);
-    log_.info("ready", format("ready: {} listening on {}, {}",
-                              count_text(config.services.size(), "service"),
-                              count_text(listeners.size(), "port"),
-                              count_text(workers_.size(), "worker")));
+    log_.info("ready",
+              format("ready: {} listening on {}, {}", count_text(config.services.size(), "service"),
+                     count_text(listeners.size(), "port"), count_text(workers_.size(), "worker")));
     return {};
 }
 
@@ -185,7 +196,8 @@ void Server::start_workers(std::vector<Ring> rings) {
                     });
                 },
         };
-        workers_.push_back(std::make_unique<worker::Worker>(std::move(ring), log_, std::move(options), snapshot_));
+        workers_.push_back(
+            std::make_unique<worker::Worker>(std::move(ring), log_, std::move(options), snapshot_));
     }
     workers_running_ = workers_.size();
     for (auto& worker : workers_)
@@ -215,7 +227,8 @@ Result<std::vector<Handle>> Server::listen(uint16_t port, size_t count) {
     const Address at{any_address, port};
     if (count > 1) {
         // Any process of this user may join a group of listeners, so a second proxify would take
-        // half of the first one's clients without an error: look first, as one who shares with nobody.
+        // half of the first one's clients without an error: look first, as one who shares with
+        // nobody.
         TRY_TO(look, ring.listen(at, {.only_bind = true}));
         ring.close(look);
     }
@@ -236,9 +249,10 @@ Result<Server::Listeners> Server::bind_ports(const PortSet& ports, size_t count)
     const size_t limit = raise_fd_limit();
     const size_t needed = ports.count() * count + count_open_fds() + spare_fds + 2;
     if (needed > limit)
-        return fail(Error::of(format("cannot listen on {} ports: that takes {} file descriptors and {} are allowed",
-                                     ports.count(), needed, limit),
-                              "use -b, which steers any number of ports to one listener; or raise `ulimit -n`"));
+        return fail(Error::of(
+            format("cannot listen on {} ports: that takes {} file descriptors and {} are allowed",
+                   ports.count(), needed, limit),
+            "use -b, which steers any number of ports to one listener; or raise `ulimit -n`"));
     Listeners listeners;
     for (uint16_t port : steering::to_list(ports)) {
         auto group = listen(port, count);
@@ -291,8 +305,10 @@ void Server::reload(bool was_asked_for) {
     auto applied = config ? apply(*config) : Result<std::string>(fail(std::move(config).error()));
     if (applied) {
         last_refusal_.clear();
-        if (!applied->empty()) log_.info("reload_applied", "reload: applied: " + *applied);
-        else if (was_asked_for) log_.info("reload_unchanged", "reload: nothing to do: the file says what is running");
+        if (!applied->empty())
+            log_.info("reload_applied", "reload: applied: " + *applied);
+        else if (was_asked_for)
+            log_.info("reload_unchanged", "reload: nothing to do: the file says what is running");
         return;
     }
     std::string refusal = one_line(applied.error());
@@ -306,9 +322,10 @@ Result<std::string> Server::apply(const config::Config& config) {
     const config::Config before = snapshot_->config();
     if (config == before) return std::string();
     if (config.listen != before.listen && options_.steer && !options_.listen)
-        return fail(Error::of(format("listen changed from {} to {}, which a running proxify cannot do",
-                                     before.listen, config.listen),
-                              "restart proxify to change it"));
+        return fail(
+            Error::of(format("listen changed from {} to {}, which a running proxify cannot do",
+                             before.listen, config.listen),
+                      "restart proxify to change it"));
     if (config.workers != before.workers)
         return fail(Error::of("the number of workers changed, which a running proxify cannot do",
                               "restart proxify to change it"));
@@ -335,16 +352,18 @@ Result<std::string> Server::apply(const config::Config& config) {
     publish(config);
     if (steering_) {
         if (auto steered = steering_->apply(want); !steered)
-            log_.error("steering_failed", "steering: " + one_line(steered.error()) +
-                                              "; the next reload tries again");
-        for (const auto& warning : steering_->shadow_warnings(added)) log_.warn("steering_warning", warning);
+            log_.error("steering_failed",
+                       "steering: " + one_line(steered.error()) + "; the next reload tries again");
+        for (const auto& warning : steering_->shadow_warnings(added))
+            log_.warn("steering_warning", warning);
     } else {
         for (const auto& [port, group] : listeners) own_doors_.listens[port] = true;
         hand_out(listeners, capture::Door::bound);
         for (uint16_t port : steering::to_list(removed)) {
             own_doors_.listens[port] = false;
             for (auto& worker : workers_)
-                worker->loop().post([worker = worker.get(), port] { worker->stop_listening(port); });
+                worker->loop().post(
+                    [worker = worker.get(), port] { worker->stop_listening(port); });
         }
     }
     return format("{}, {} added, {} removed", count_text(config.services.size(), "service"),
@@ -369,10 +388,11 @@ void Server::publish(config::Config config) {
 void Server::on_resolved(const resolve::Resolver::Outcome& outcome) {
     if (!outcome.changed || leaving_) return;
     if (!outcome.error.empty()) {
-        log_.write(telemetry::Level::warn, "resolve_failed",
-                   format("resolve: {}: {}; {}", outcome.name, outcome.error,
-                          outcome.addresses.empty() ? "it has no address yet" : "its last addresses stay"),
-                   {{"name", outcome.name}, {"reason", outcome.error}});
+        log_.write(
+            telemetry::Level::warn, "resolve_failed",
+            format("resolve: {}: {}; {}", outcome.name, outcome.error,
+                   outcome.addresses.empty() ? "it has no address yet" : "its last addresses stay"),
+            {{"name", outcome.name}, {"reason", outcome.error}});
         return;
     }
     std::string list;
@@ -387,7 +407,8 @@ void Server::on_resolved(const resolve::Resolver::Outcome& outcome) {
 void Server::leave() {
     leaving_ = true;
     const Duration deadline = snapshot_->config().drain;
-    log_.info("draining", format("draining: no new connections; sessions may finish for {}", to_text(deadline)));
+    log_.info("draining", format("draining: no new connections; sessions may finish for {}",
+                                 to_text(deadline)));
     if (steering_) steering_->end();
     for (auto& worker : workers_)
         worker->loop().post([worker = worker.get(), deadline] { worker->drain(deadline); });

@@ -35,7 +35,8 @@ namespace {
 /// port speaks for it, so it counts as up, and a client that finds one dead is tried elsewhere.
 std::optional<Address> check_address(const config::Service& spec, const balance::Target& target) {
     if (spec.health.port) return Address{target.ip, *spec.health.port};
-    if (target.port.kind == config::TargetPort::Kind::fixed) return Address{target.ip, target.port.value};
+    if (target.port.kind == config::TargetPort::Kind::fixed)
+        return Address{target.ip, target.port.value};
     bool has_one_port = spec.ports.size() == 1 && spec.ports[0].first == spec.ports[0].last;
     if (!has_one_port) return std::nullopt;
     return target.for_dialled(spec.ports[0].first);
@@ -115,7 +116,8 @@ void Health::set_state(Check& check, const std::string& reason) {
     bool up = check.verdict.up();
     if (target.up.exchange(up) == up) return;
     if (up) target.failed_connects = 0;
-    log_.write(up ? telemetry::Level::info : telemetry::Level::warn, up ? "target_up" : "target_down",
+    log_.write(up ? telemetry::Level::info : telemetry::Level::warn,
+               up ? "target_up" : "target_down",
                format("target {} of service {} is {}: {}", target.text, check.service,
                       up ? "up" : "down", reason),
                {{"service", check.service}, {"target", target.text}, {"reason", reason}});
@@ -132,11 +134,13 @@ void Health::end(Check& check) {
     check.wake.raise();
 }
 
-/// A tenth more or less, so that the checks of many targets, or of many proxies, do not march in step.
+/// A tenth more or less, so that the checks of many targets, or of many proxies, do not march in
+/// step.
 Duration Health::with_jitter(Duration interval) {
     auto tenth = interval.count() / 10;
     if (tenth == 0) return interval;
-    return interval - Duration(tenth) + Duration(static_cast<int64_t>(loop_.ring().random() % static_cast<uint64_t>(2 * tenth)));
+    return interval - Duration(tenth) +
+           Duration(static_cast<int64_t>(loop_.ring().random() % static_cast<uint64_t>(2 * tenth)));
 }
 
 }  // namespace proxify::health

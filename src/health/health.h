@@ -3,8 +3,8 @@
 //
 // A target counts as up until its first check, which alone decides; from then on `fall` bad checks
 // in a row take it out and `rise` good ones bring it back. Real clients teach as well: when as many
-// connects of theirs in a row have failed as checks may fail, the target is out at once and the next good
-// checks bring it back.
+// connects of theirs in a row have failed as checks may fail, the target is out at once and the
+// next good checks bring it back.
 #pragma once
 
 #include <map>
@@ -52,8 +52,12 @@ class Health {
     struct Check {
         Check(io::Loop& loop, std::string service_name, config::HealthSpec how, Address where,
               std::shared_ptr<balance::Target> what)
-            : service(std::move(service_name)), spec(how), address(where), target(std::move(what)),
-              verdict(how.rise, how.fall), wake(loop) {}
+            : service(std::move(service_name)),
+              spec(how),
+              address(where),
+              target(std::move(what)),
+              verdict(how.rise, how.fall),
+              wake(loop) {}
         std::string service;
         config::HealthSpec spec;
         Address address;

@@ -62,6 +62,8 @@ size_t count_cores();
 size_t count_open_fds();
 
 /// The number behind a handle, for kernel/, which puts a listener into a BPF map.
-inline int native(Handle handle) { return static_cast<int>(handle); }
+inline int native(Handle handle) {
+    return static_cast<int>(handle);
+}
 
 }  // namespace proxify::io

@@ -7,7 +7,9 @@
 
 namespace proxify::io {
 
-Loop::~Loop() { expect(spawned_ == 0, "a loop outlives the tasks it spawned"); }
+Loop::~Loop() {
+    expect(spawned_ == 0, "a loop outlives the tasks it spawned");
+}
 
 void Loop::run() {
     while (!stopping_ || spawned_ > 0) {
@@ -52,6 +54,8 @@ void Loop::feed_starved() {
     for (Stream* stream : hungry) stream->receive_again();
 }
 
-void Loop::forget_starved(Stream& stream) { std::erase(starved_, &stream); }
+void Loop::forget_starved(Stream& stream) {
+    std::erase(starved_, &stream);
+}
 
 }  // namespace proxify::io

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Loop: one thread's life. A turn submits and waits, reaps, runs what is ready, fires the timers that
-// are due, reads its mail, and begins again. Tasks that nobody awaits (a session, a
-// health check) are spawned on a loop, which counts them and ends when they have ended.
+// Loop: one thread's life. A turn submits and waits, reaps, runs what is ready, fires the timers
+// that are due, reads its mail, and begins again. Tasks that nobody awaits (a session, a health
+// check) are spawned on a loop, which counts them and ends when they have ended.
 #pragma once
 
 #include <atomic>
@@ -89,7 +89,9 @@ class [[nodiscard]] Sleep : private Timer {
     std::coroutine_handle<> awaiter_;
 };
 
-inline auto Loop::sleep(Duration duration) { return Sleep(*this, duration); }
+inline auto Loop::sleep(Duration duration) {
+    return Sleep(*this, duration);
+}
 
 /// `bool readable = co_await ...;`: waits until a handle may be read from; false after cancel().
 class [[nodiscard]] Readable : private Completion {

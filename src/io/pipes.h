@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pipes: kernel pipes for bulk, lent and taken back. Bytes that nobody has to look at go from socket to
-// socket through one of them (splice) and never enter user space. A pipe is lent only while bytes are in it,
-// so a few serve many sessions; when there is none a session copies, as every session does at first.
+// Pipes: kernel pipes for bulk, lent and taken back. Bytes that nobody has to look at go from
+// socket to socket through one of them (splice) and never enter user space. A pipe is lent only
+// while bytes are in it, so a few serve many sessions; when there is none a session copies, as
+// every session does at first.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,8 @@ class Pipes;
 class Pipe {
   public:
     Pipe() = default;
-    Pipe(Pipe&& other) noexcept : owner_(std::exchange(other.owner_, nullptr)), ends_(other.ends_), level_(other.level_) {}
+    Pipe(Pipe&& other) noexcept
+        : owner_(std::exchange(other.owner_, nullptr)), ends_(other.ends_), level_(other.level_) {}
     Pipe& operator=(Pipe&&) = delete;
     ~Pipe();
 
@@ -57,7 +59,8 @@ class Pipes {
     friend class Pipe;
     struct Tidying : Timer {
         explicit Tidying(Pipes& owner)
-            : Timer([](Timer& timer) { static_cast<Tidying&>(timer).pipes.tidy(); }), pipes(owner) {}
+            : Timer([](Timer& timer) { static_cast<Tidying&>(timer).pipes.tidy(); }),
+              pipes(owner) {}
         Pipes& pipes;
     };
     void give_back(PipeEnds ends);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ring: the seam between proxify and the kernel's sockets. Everything above it - streams, timers,
-// buffers, sessions - is the same whether Ring is io_uring (io/uring) or a make-believe network (io/sim);
-// the program is linked with one of them. So no one above touches a descriptor, a clock or a
-// random number of their own.
+// buffers, sessions - is the same whether Ring is io_uring (io/uring) or a make-believe network
+// (io/sim); the program is linked with one of them. So no one above touches a descriptor, a clock
+// or a random number of their own.
 //
 // An asynchronous operation is a Completion, owned by whoever asks, that stays where it is until
 // its last event. Reaping only collects: wait() gathers events, next() hands them out one by one,
@@ -57,9 +57,9 @@ struct ListenOptions {
 class Ring {
   public:
     struct Options {
-        unsigned entries = 1024;          ///< operations queued between two turns
-        unsigned completions = 16384;     ///< events that may wait to be reaped
-        unsigned buffers = 256;           ///< shared receive buffers; a power of two
+        unsigned entries = 1024;       ///< operations queued between two turns
+        unsigned completions = 16384;  ///< events that may wait to be reaped
+        unsigned buffers = 256;        ///< shared receive buffers; a power of two
         unsigned buffer_size = 16 * 1024;
     };
 

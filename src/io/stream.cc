@@ -175,7 +175,9 @@ void Connect::await_suspend(std::coroutine_handle<> awaiter) {
     loop_.ring().connect(socket_, to_, *this);
 }
 
-void Connect::cancel() { give_up(ECANCELED); }
+void Connect::cancel() {
+    give_up(ECANCELED);
+}
 
 void Connect::give_up(int error) {
     if (std::exchange(cancelled_, error) == 0 && in_kernel_) loop_.ring().cancel(*this);

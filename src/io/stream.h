@@ -52,12 +52,16 @@ class Socket {
     Handle handle_ = Handle::none;
 };
 
-/// Received bytes, in a shared buffer that goes home with the chunk or, parked, in their own memory.
+/// Received bytes, in a shared buffer that goes home with the chunk or, parked, in their own
+/// memory.
 class Chunk {
   public:
     Chunk() = default;
     Chunk(Ring& ring, uint16_t buffer, size_t size)
-        : ring_(&ring), begin_(ring.buffer(buffer)), size_(static_cast<uint32_t>(size)), buffer_(buffer) {}
+        : ring_(&ring),
+          begin_(ring.buffer(buffer)),
+          size_(static_cast<uint32_t>(size)),
+          buffer_(buffer) {}
     Chunk(Chunk&& other) noexcept { *this = std::move(other); }
     Chunk& operator=(Chunk&& other) noexcept {
         std::swap(ring_, other.ring_);
@@ -120,9 +124,7 @@ class Stream {
     Receive receive(Received& received) { return {*this, received}; }
 
     /// Bytes taken, -EAGAIN when none fit, or -errno.
-    int send_now(std::span<const std::byte> bytes) {
-        return ring().send_now(handle_, bytes);
-    }
+    int send_now(std::span<const std::byte> bytes) { return ring().send_now(handle_, bytes); }
 
     struct Writable {
         Stream& stream;
@@ -214,11 +216,11 @@ class Stream {
     std::coroutine_handle<> quiet_;
     /// Parked: read, but nobody was waiting. Newest last; made when it is needed first.
     std::unique_ptr<std::vector<Chunk>> waiting_chunks_;
-    int error_ = 0;                      ///< with ended_: why
+    int error_ = 0;  ///< with ended_: why
     bool ended_ = false;
     bool receiving_ = false;  ///< the kernel holds a receive, or it waits for a buffer
     bool starved_ = false;    ///< it waits for a buffer
-    bool polling_ = false;  ///< what it holds is readable()'s
+    bool polling_ = false;    ///< what it holds is readable()'s
     bool cancelling_ = false;
     bool awaiting_writable_ = false;
     bool stopped_ = false;

@@ -124,6 +124,8 @@ class [[nodiscard]] Both {
     size_t running_ = 3;
 };
 
-inline Both both(Task<> first, Task<> second) { return {std::move(first), std::move(second)}; }
+inline Both both(Task<> first, Task<> second) {
+    return {std::move(first), std::move(second)};
+}
 
 }  // namespace proxify::io

@@ -11,8 +11,8 @@ using namespace io;
 /// How long bytes that were taken before a reset may need to reach the other side.
 static constexpr Duration flush_max = 2s;
 
-/// So much without a pause is bulk. Less is not worth the change, and messages back and forth never come
-/// to it: between them there is nothing to read.
+/// So much without a pause is bulk. Less is not worth the change, and messages back and forth never
+/// come to it: between them there is nothing to read.
 static constexpr size_t bulk = 128 * 1024;
 
 Relay::Relay(Loop& loop, Stream& client, Stream& target, Limits limits, uint64_t& to_target,
@@ -139,7 +139,8 @@ void Relay::finish(Side side) {
     // An end that a reset caused is no end to pass on (the kernel reports a reset once only,
     // and the other pump may have been told).
     if (side == Side::client ? client_reset_ : target_reset_) return;
-    // A side that ended first and was reset since has not taken everything, and has no pump to notice.
+    // A side that ended first and was reset since has not taken everything, and has no pump to
+    // notice.
     if (stream(other(side)).shutdown_write() < 0) return gone(other(side), ECONNRESET);
     last_activity_ = loop_.now();
     loop_.timers().arm(idle_timer_, std::min(idle_timer_.when, loop_.now() + idle_limit()));

@@ -36,7 +36,8 @@ class Relay {
     enum class Side { client, target };
     struct IdleTimer : io::Timer {
         explicit IdleTimer(Relay& owner)
-            : Timer([](Timer& timer) { static_cast<IdleTimer&>(timer).relay.check_idle(); }), relay(owner) {}
+            : Timer([](Timer& timer) { static_cast<IdleTimer&>(timer).relay.check_idle(); }),
+              relay(owner) {}
         Relay& relay;
     };
 
@@ -44,7 +45,7 @@ class Relay {
     /// Moves bulk until it is none any more. False when this direction is at its end.
     [[gnu::noinline]] io::Task<bool> pour(Side from_side);
     [[gnu::noinline]] io::Task<> flush(io::Stream& stream);  // its frame stays out of run()'s
-    void finish(Side side);           ///< it has sent all it will
+    void finish(Side side);                                  ///< it has sent all it will
     void gone(Side side, int error);  ///< it reset the connection, or vanished
     void check_idle();
     Duration idle_limit() const;

@@ -93,7 +93,8 @@ std::vector<Ip> Resolver::lookup(const std::string& name) const {
 void Resolver::wait_for_first_answers(Duration at_most) {
     std::unique_lock lock(state_->lock);
     state_->changed.wait_for(lock, at_most, [this] {
-        return std::ranges::all_of(state_->names, [](const auto& name) { return name.second.asked; });
+        return std::ranges::all_of(state_->names,
+                                   [](const auto& name) { return name.second.asked; });
     });
 }
 
@@ -123,7 +124,8 @@ static void resolve_forever(std::shared_ptr<Resolver::State> state) {
             if (state->on_outcome)
                 state->on_outcome({name, known->second.addresses, answer.error, changed});
         }
-        state->changed.wait_for(lock, state->interval, [&] { return state->has_news || state->closing; });
+        state->changed.wait_for(lock, state->interval,
+                                [&] { return state->has_news || state->closing; });
     }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Resolver: turns names into addresses on a thread of its own, again and again, so that nobody
-// who serves a client ever waits for DNS. The last good answer of a name is kept when asking again fails.
+// who serves a client ever waits for DNS. The last good answer of a name is kept when asking again
+// fails.
 //
 // It asks the way every program of the host does (getaddrinfo, so /etc/hosts and nsswitch.conf
 // count). That call can hang for many seconds and cannot be interrupted, which is why the thread

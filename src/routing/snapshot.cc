@@ -11,7 +11,8 @@ namespace {
 
 using balance::Target;
 
-std::shared_ptr<Target> find_target(const Service* service, const Ip& ip, const config::TargetPort& port) {
+std::shared_ptr<Target> find_target(const Service* service, const Ip& ip,
+                                    const config::TargetPort& port) {
     if (!service) return nullptr;
     for (const auto& target : service->pool.targets())
         if (target->ip == ip && target->port == port) return target;
@@ -22,9 +23,12 @@ std::string target_text(const Ip& ip, const config::TargetPort& port) {
     using Kind = config::TargetPort::Kind;
     std::string host = ip.is_v4 ? ip.text() : format("[{}]", ip.text());
     switch (port.kind) {
-        case Kind::fixed: return format("{}:{}", host, port.value);
-        case Kind::same: return host + ":*";
-        case Kind::offset: return format("{}:+{}", host, port.value);
+        case Kind::fixed:
+            return format("{}:{}", host, port.value);
+        case Kind::same:
+            return host + ":*";
+        case Kind::offset:
+            return format("{}:+{}", host, port.value);
     }
     return host;
 }
@@ -66,16 +70,19 @@ std::shared_ptr<const Snapshot> Snapshot::build(config::Config config, const Res
         if (old) service->pool.continue_after(old->pool);
         for (auto [first, last] : spec.ports) {
             for (int port = first; port <= last; ++port)
-                snapshot->route_[static_cast<size_t>(port)] = static_cast<uint16_t>(snapshot->services_.size());
+                snapshot->route_[static_cast<size_t>(port)] =
+                    static_cast<uint16_t>(snapshot->services_.size());
             snapshot->port_count_ += static_cast<size_t>(last - first + 1);
         }
         snapshot->services_.push_back(std::move(service));
     }
-    if (config.default_service) snapshot->default_ = snapshot->services_[*config.default_service + 1];
+    if (config.default_service)
+        snapshot->default_ = snapshot->services_[*config.default_service + 1];
 
     if (before) {
         for (const auto& [port, retired] : before->retired_)
-            if (retired.until > now && snapshot->route_[port] == 0) snapshot->retired_[port] = retired;
+            if (retired.until > now && snapshot->route_[port] == 0)
+                snapshot->retired_[port] = retired;
         for (size_t port = 0; port < before->route_.size(); ++port)
             if (before->route_[port] != 0 && snapshot->route_[port] == 0)
                 snapshot->retired_[static_cast<uint16_t>(port)] = {

@@ -35,7 +35,9 @@ class Snapshot {
                                                  const Snapshot* before, Time now);
 
     /// The service for a port that a client dialled; null when there is none.
-    const std::shared_ptr<const Service>& find(uint16_t port) const { return services_[route_[port]]; }
+    const std::shared_ptr<const Service>& find(uint16_t port) const {
+        return services_[route_[port]];
+    }
 
     /// The service a port belonged to until a moment ago: a client whose connection
     /// was still in the accept queue when its port was removed keeps what it aimed at.

@@ -31,7 +31,8 @@ Task<> Session::live() {
 Task<Ending> Session::carry() {
     if (interrupted_) co_return refuse(*interrupted_);
     if (!service_)
-        co_return refuse({Party::policy, Stage::route, "no service for this port and no default_service"});
+        co_return refuse(
+            {Party::policy, Stage::route, "no service for this port and no default_service"});
 
     if (Ending failed = co_await connect_to_target(); !failed.is_normal()) co_return refuse(failed);
 
@@ -83,7 +84,8 @@ Task<Ending> Session::connect_to_target() {
 
         bool is_ours = error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS ||
                        error == EADDRNOTAVAIL;
-        if (is_ours) co_return Ending{Party::resource, Stage::connect, "cannot open a connection", error};
+        if (is_ours)
+            co_return Ending{Party::resource, Stage::connect, "cannot open a connection", error};
         if (error == ELOOP) {
             failed = {Party::policy, Stage::connect, "the target is proxify itself"};
             continue;

@@ -75,11 +75,13 @@ void Log::write_queued() {
         }
         Format format = format_;
         for (const auto& [time, what] : entries) {
-            auto line = std::visit([&](const auto& entry) { return render(format, time, entry); }, what);
+            auto line =
+                std::visit([&](const auto& entry) { return render(format, time, entry); }, what);
             writer_->logger.info("{}", line);
         }
         if (auto dropped_now = dropped(); dropped_now != dropped_before) {
-            Happening loss{Level::warn, "log_dropped",
+            Happening loss{Level::warn,
+                           "log_dropped",
                            fmt::format("{} log lines were dropped: the log is written slower than "
                                        "it is filled",
                                        dropped_now - dropped_before),

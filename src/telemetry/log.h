@@ -58,10 +58,18 @@ class Journal {
     virtual void write(Level level, const char* event, std::string message,
                        std::vector<std::pair<const char*, std::string>> fields = {}) = 0;
 
-    void debug(const char* event, std::string message) { write(Level::debug, event, std::move(message)); }
-    void info(const char* event, std::string message) { write(Level::info, event, std::move(message)); }
-    void warn(const char* event, std::string message) { write(Level::warn, event, std::move(message)); }
-    void error(const char* event, std::string message) { write(Level::error, event, std::move(message)); }
+    void debug(const char* event, std::string message) {
+        write(Level::debug, event, std::move(message));
+    }
+    void info(const char* event, std::string message) {
+        write(Level::info, event, std::move(message));
+    }
+    void warn(const char* event, std::string message) {
+        write(Level::warn, event, std::move(message));
+    }
+    void error(const char* event, std::string message) {
+        write(Level::error, event, std::move(message));
+    }
 };
 
 class Log final : public Journal {

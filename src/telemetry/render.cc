@@ -19,13 +19,15 @@ Moment split(WallTime time, bool utc) {
     std::time_t clock = seconds.count();
     Moment moment;
     utc ? gmtime_r(&clock, &moment.calendar) : localtime_r(&clock, &moment.calendar);
-    moment.milliseconds = static_cast<int>(std::chrono::floor<std::chrono::milliseconds>(since - seconds).count());
+    moment.milliseconds =
+        static_cast<int>(std::chrono::floor<std::chrono::milliseconds>(since - seconds).count());
     return moment;
 }
 
 std::string clock_text(WallTime time) {
     auto [calendar, milliseconds] = split(time, false);
-    return format("{:02}:{:02}:{:02}.{:03}", calendar.tm_hour, calendar.tm_min, calendar.tm_sec, milliseconds);
+    return format("{:02}:{:02}:{:02}.{:03}", calendar.tm_hour, calendar.tm_min, calendar.tm_sec,
+                  milliseconds);
 }
 
 /// RFC 3339 in UTC.
@@ -38,11 +40,16 @@ std::string timestamp(WallTime time) {
 
 const char* word(Level level) {
     switch (level) {
-        case Level::debug: return "debug";
-        case Level::info: return "info";
-        case Level::warn: return "warn";
-        case Level::error: return "error";
-        case Level::off: break;
+        case Level::debug:
+            return "debug";
+        case Level::info:
+            return "info";
+        case Level::warn:
+            return "warn";
+        case Level::error:
+            return "error";
+        case Level::off:
+            break;
     }
     return "off";
 }
@@ -100,20 +107,23 @@ std::string render(Format form, WallTime time, const SessionRecord& record) {
             quoted(reason_text(record.ending)));
     }
     return format(
-        "{} info  session {} service={} client={} original_dst={} target={} to_target={} to_client={} "
+        "{} info  session {} service={} client={} original_dst={} target={} to_target={} "
+        "to_client={} "
         "duration={} tried={} ending={} {}",
-        clock_text(time), record.id, service, record.client.text(), record.original_dst.text(), target,
-        size_text(record.to_target), size_text(record.to_client), duration_text(record.duration),
-        record.tried, record.ending.letters(), reason_text(record.ending));
+        clock_text(time), record.id, service, record.client.text(), record.original_dst.text(),
+        target, size_text(record.to_target), size_text(record.to_client),
+        duration_text(record.duration), record.tried, record.ending.letters(),
+        reason_text(record.ending));
 }
 
 std::string render(Format form, WallTime time, const Happening& happening) {
     if (form == Format::text)
         return format("{} {:<5} {}", clock_text(time), word(happening.level), happening.message);
-    std::string out = format(R"({{"time":{},"level":"{}","event":"{}","message":{})",
-                             quoted(timestamp(time)), word(happening.level), happening.event,
-                             quoted(happening.message));
-    for (const auto& [key, value] : happening.fields) out += format(",\"{}\":{}", key, quoted(value));
+    std::string out =
+        format(R"({{"time":{},"level":"{}","event":"{}","message":{})", quoted(timestamp(time)),
+               word(happening.level), happening.event, quoted(happening.message));
+    for (const auto& [key, value] : happening.fields)
+        out += format(",\"{}\":{}", key, quoted(value));
     return out += '}';
 }
 

@@ -22,7 +22,9 @@ Worker::Worker(Ring ring, telemetry::Journal& log, Options options,
     loop_.pipes().set_count_max(options_.pipes_max);
 }
 
-Worker::~Worker() { join(); }
+Worker::~Worker() {
+    join();
+}
 
 void Worker::start(std::function<void()> on_end) {
     thread_ = std::thread([this, on_end = std::move(on_end)] {
@@ -59,16 +61,17 @@ Task<> Worker::serve(std::shared_ptr<Door> door) {
             Socket socket(loop_.ring(), static_cast<Handle>(accepted));
             auto arrival = capture::arrive(std::move(socket), door->kind);
             auto service = route(arrival, *door);
-            loop_.spawn(hold(std::make_unique<session::Session>(around_, next_id_++, std::move(arrival),
-                                                                std::move(service))));
+            loop_.spawn(hold(std::make_unique<session::Session>(
+                around_, next_id_++, std::move(arrival), std::move(service))));
             if (session_count_ < options_.sessions_max || draining_) continue;
         } else if (accepted == -ECANCELED) {
             break;  // the queue is empty and the listener is to go
         } else if (accepted == -ECONNABORTED || accepted == -EINTR || accepted == -EAGAIN) {
             continue;
         } else if (!std::exchange(complained, true)) {
-            log_.warn("accept_failed", format("cannot accept on {}: {}; clients wait until sessions end",
-                                              door->listener.address().text(), std::strerror(-accepted)));
+            log_.warn("accept_failed",
+                      format("cannot accept on {}: {}; clients wait until sessions end",
+                             door->listener.address().text(), std::strerror(-accepted)));
         }
         // No room: clients wait in the kernel's queue. Asking again at once would burn a core.
         door->listener.pause();

@@ -36,8 +36,8 @@ class Worker {
            std::shared_ptr<const routing::Snapshot> snapshot);
     ~Worker();
 
-    /// Runs the loop on a thread of its own until drain() has ended everything; `on_end` is the last
-    /// thing that thread does.
+    /// Runs the loop on a thread of its own until drain() has ended everything; `on_end` is the
+    /// last thing that thread does.
     void start(std::function<void()> on_end);
     void join();
     io::Loop& loop() { return loop_; }
@@ -69,7 +69,8 @@ class Worker {
     io::Task<> end_drain(Duration deadline);
     /// Nobody is here, and nobody can come: with a door, somebody may be in its queue.
     bool is_idle() const { return session_count_ == 0 && doors_open_ == 0; }
-    std::shared_ptr<const routing::Service> route(const capture::Arrival& arrival, const Door& door) const;
+    std::shared_ptr<const routing::Service> route(const capture::Arrival& arrival,
+                                                  const Door& door) const;
 
     io::Loop loop_;
     telemetry::Journal& log_;

@@ -66,8 +66,8 @@ TEST_CASE("it needs no library that a plain Debian lacks", "[P-01]") {
     for (const auto& line : lines_of(ldd.out)) {
         // What dpkg, apt and ip themselves are linked with.
         bool is_plain = false;
-        for (const char* plain : {"linux-vdso", "ld-linux", "libc.so", "libm.so", "libstdc++.so", "libgcc_s.so",
-                                  "libresolv.so", "libelf.so", "libz.so"})
+        for (const char* plain : {"linux-vdso", "ld-linux", "libc.so", "libm.so", "libstdc++.so",
+                                  "libgcc_s.so", "libresolv.so", "libelf.so", "libz.so"})
             is_plain |= line.contains(plain);
         if (!is_plain) others += line + "\n";
     }
@@ -216,7 +216,11 @@ TEST_CASE("each kind of bad value has a clear error of its own", "[P-07]") {
     };
     const Row rows[] = {
         {"good", "[1, 65535]", R"(["127.0.0.1:1", "[::1]:65535", "db.internal:80"])", "", {}},
-        {"ports that follow the client's", "[5001]", R"(["127.0.0.1:*", "127.0.0.2:+1000"])", "", {}},
+        {"ports that follow the client's",
+         "[5001]",
+         R"(["127.0.0.1:*", "127.0.0.2:+1000"])",
+         "",
+         {}},
         {"port 0", "[0]", R"(["127.0.0.1:9001"])", "", {"65535", "0"}},
         {"port 65536", "[65536]", R"(["127.0.0.1:9001"])", "", {"65535", "65536"}},
         {"a negative port", "[-1]", R"(["127.0.0.1:9001"])", "", {"-1"}},
@@ -230,9 +234,15 @@ TEST_CASE("each kind of bad value has a clear error of its own", "[P-07]") {
         {"a target of a wrong type", "[5001]", "[9001]", "", {"9001"}},
         {"an unknown key", "[5001]", R"(["127.0.0.1:9001"])", "tires = 2", {"tires", "tries"}},
         {"a wrong type", "[5001]", R"(["127.0.0.1:9001"])", "tries = \"two\"", {"tries", "two"}},
-        {"a bad duration", "[5001]", R"(["127.0.0.1:9001"])", "timeouts = { idle = \"5 parsecs\" }",
+        {"a bad duration",
+         "[5001]",
+         R"(["127.0.0.1:9001"])",
+         "timeouts = { idle = \"5 parsecs\" }",
          {"idle", "5 parsecs"}},
-        {"a duration without a unit", "[5001]", R"(["127.0.0.1:9001"])", "timeouts = { idle = 5 }",
+        {"a duration without a unit",
+         "[5001]",
+         R"(["127.0.0.1:9001"])",
+         "timeouts = { idle = 5 }",
          {"idle", "5"}},
     };
     for (const Row& row : rows) {
@@ -247,9 +257,9 @@ TEST_CASE("each kind of bad value has a clear error of its own", "[P-07]") {
 }
 
 TEST_CASE("a file that is not TOML, not text or endless is refused with its place", "[P-05]") {
-    for (const std::string& text :
-         {std::string("this is not toml"), std::string("[[service]\n"), std::string("\xFF\xFE\x00\x01", 4),
-          "x = " + std::string(100'000, '['), std::string("a = \"")}) {
+    for (const std::string& text : {std::string("this is not toml"), std::string("[[service]\n"),
+                                    std::string("\xFF\xFE\x00\x01", 4),
+                                    "x = " + std::string(100'000, '['), std::string("a = \"")}) {
         Finished finished = check_config(text);
         INFO(finished.err);
         CHECK(finished.exit_code == 1);
@@ -301,10 +311,9 @@ TEST_CASE("-b says which capability is missing", "[P-34]") {
 TEST_CASE("-b works without CAP_SYS_RESOURCE", "[P-34]") {
     IN_NAMESPACE(ns);
     Server blue(ns, "127.0.0.1:9001", answer("blue"));
-    auto proxify = Proxify::start(
-        ns, {.config = one_service,
-             .flags = {"-b"},
-             .command = {.without_capabilities = {CAP_SYS_RESOURCE}}});
+    auto proxify = Proxify::start(ns, {.config = one_service,
+                                       .flags = {"-b"},
+                                       .command = {.without_capabilities = {CAP_SYS_RESOURCE}}});
     CHECK(answered_by(ns, "127.0.0.1:5001") == "blue");
 }
 

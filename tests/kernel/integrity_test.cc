@@ -31,10 +31,10 @@ using Random = std::mt19937_64;
 /// What is to happen on one connection. The client's stream begins with its number, 8 bytes.
 struct Plan {
     uint64_t number = 0;
-    uint64_t up = 0, down = 0;           ///< bytes that each side sends after that
-    bool client_resets = false;          ///< once it has sent `up`, instead of ending
-    bool target_resets = false;          ///< the same for `down`
-    bool waits_for_delivery = false;     ///< whoever resets makes sure that all has left it before
+    uint64_t up = 0, down = 0;        ///< bytes that each side sends after that
+    bool client_resets = false;       ///< once it has sent `up`, instead of ending
+    bool target_resets = false;       ///< the same for `down`
+    bool waits_for_delivery = false;  ///< whoever resets makes sure that all has left it before
 
     bool is_clean() const { return !client_resets && !target_resets; }
 };
@@ -45,8 +45,8 @@ class EndPoint {
     EndPoint(Stream stream, Random& random) : stream_(std::move(stream)), random_(random) {}
 
     /// Says who is who, and how much is to come.
-    void assign(Pattern out, uint64_t to_send, bool resets, bool waits, Pattern in, uint64_t expected,
-                bool may_be_reset) {
+    void assign(Pattern out, uint64_t to_send, bool resets, bool waits, Pattern in,
+                uint64_t expected, bool may_be_reset) {
         out_ = out, to_send_ = to_send, resets_ = resets, waits_for_delivery_ = waits;
         in_ = in, expected_ = expected, may_be_reset_ = may_be_reset;
         assigned_ = true;
@@ -67,9 +67,11 @@ class EndPoint {
 
     void work(short ready, Moment at) {
         try {
-            if (ready & (POLLOUT | POLLERR | POLLHUP) && assigned_ && !write_ended_ && at >= write_pause_)
+            if (ready & (POLLOUT | POLLERR | POLLHUP) && assigned_ && !write_ended_ &&
+                at >= write_pause_)
                 write(at);
-            if (!closed_ && ready & (POLLIN | POLLERR | POLLHUP) && !read_ended_ && at >= read_pause_)
+            if (!closed_ && ready & (POLLIN | POLLERR | POLLHUP) && !read_ended_ &&
+                at >= read_pause_)
                 read(at);
         } catch (const StreamError& error) {
             problem_ = error.what();
@@ -159,7 +161,7 @@ struct Run {
     Random random{seed};
     proxify::Fd listener = listen_at(ns, "127.0.0.1:9001", 4096);
     std::vector<Plan> plans = {};
-    std::vector<uint64_t> target_received = {};     ///< by number
+    std::vector<uint64_t> target_received = {};      ///< by number
     std::vector<std::string> client_addresses = {};  ///< the same
     std::list<EndPoint> clients = {}, targets = {};
     std::vector<std::string> problems = {};
@@ -182,7 +184,8 @@ struct Run {
         }
         // One side of some has nothing to say, so that ends come early, in either order.
         for (size_t i = 0; i < count / 5; ++i) {
-            plans.push_back({.up = i % 2 ? 0 : random() % 100'000, .down = i % 2 ? random() % 100'000 : 0});
+            plans.push_back(
+                {.up = i % 2 ? 0 : random() % 100'000, .down = i % 2 ? random() % 100'000 : 0});
         }
         std::shuffle(plans.begin() + 1, plans.end(), random);
         for (size_t i = 0; i < plans.size(); ++i) plans[i].number = i;
@@ -239,7 +242,8 @@ struct Run {
                 target_received[number->second] = end->received();
                 numbers.erase(number);
             }
-            if (!end->problem().empty()) problems.push_back(std::string(side) + ": " + end->problem());
+            if (!end->problem().empty())
+                problems.push_back(std::string(side) + ": " + end->problem());
             end = ends.erase(end);
         }
     }
@@ -253,8 +257,8 @@ struct Run {
 
     size_t next = 0;  ///< in plans
 
-    /// Until every connection has ended, with at most `at_once` of them open. Targets may still be on
-    /// their way in for clients that left at once.
+    /// Until every connection has ended, with at most `at_once` of them open. Targets may still be
+    /// on their way in for clients that left at once.
     void go(size_t at_once) {
         Moment last_progress = now();
         accept_targets();
@@ -267,7 +271,8 @@ struct Run {
             for (auto* side : {&clients, &targets})
                 for (EndPoint& end : *side) {
                     const short events = end.events(at);
-                    fds.push_back({.fd = events ? end.stream().fd() : -1, .events = events, .revents = 0});
+                    fds.push_back(
+                        {.fd = events ? end.stream().fd() : -1, .events = events, .revents = 0});
                     ends.push_back(&end);
                 }
             poll(fds.data(), fds.size(), 2);
@@ -276,15 +281,18 @@ struct Run {
                 if (!fds[i].revents) continue;
                 last_progress = at;
                 const bool is_target = i > clients.size();
-                if (is_target && !ends[i]->is_assigned()) assign_target(*ends[i]);
-                else ends[i]->work(fds[i].revents, at);
+                if (is_target && !ends[i]->is_assigned())
+                    assign_target(*ends[i]);
+                else
+                    ends[i]->work(fds[i].revents, at);
             }
             collect(clients, "client");
             collect(targets, "target");
             if (!problems.empty()) return;
             if (at - last_progress > 60s) {
-                problems.push_back("nothing moved for a minute, with " + std::to_string(clients.size()) +
-                                   " clients and " + std::to_string(targets.size()) + " targets open");
+                problems.push_back("nothing moved for a minute, with " +
+                                   std::to_string(clients.size()) + " clients and " +
+                                   std::to_string(targets.size()) + " targets open");
                 return;
             }
         }
@@ -326,7 +334,8 @@ health  = false
     for (const Plan& plan : run.plans)
         if (plan.is_clean()) clean_up += plan.up + sizeof plan.number, clean_down += plan.down;
     for (const auto& session : sessions)
-        if (session.ending.starts_with("--")) logged_up += session.to_target, logged_down += session.to_client;
+        if (session.ending.starts_with("--"))
+            logged_up += session.to_target, logged_down += session.to_client;
     CHECK(logged_up == clean_up);
     CHECK(logged_down == clean_down);
     CHECK(logged_up >= uint64_t{1} << 30);
@@ -340,7 +349,8 @@ health  = false
     for (const Plan& plan : run.plans)
         if (plan.client_resets && plan.waits_for_delivery && plan.up < 32 << 10) {
             for (const auto& session : sessions)
-                if (session.client == run.client_addresses[plan.number]) UNSCOPED_INFO(session.line);
+                if (session.client == run.client_addresses[plan.number])
+                    UNSCOPED_INFO(session.line);
             CHECK(run.target_received[plan.number] == plan.up);
         }
     CHECK(proxify.stop() == 0);
@@ -348,14 +358,17 @@ health  = false
 
 }  // namespace
 
-TEST_CASE("1 GiB each way through 1 connection, and resets beside it, compared byte by byte", "[P-15][P-19]") {
+TEST_CASE("1 GiB each way through 1 connection, and resets beside it, compared byte by byte",
+          "[P-15][P-19]") {
     relay_a_gigabyte_each_way(1);
 }
 
-TEST_CASE("1 GiB each way through 10 connections, and resets among them, compared byte by byte", "[P-15][P-19]") {
+TEST_CASE("1 GiB each way through 10 connections, and resets among them, compared byte by byte",
+          "[P-15][P-19]") {
     relay_a_gigabyte_each_way(10);
 }
 
-TEST_CASE("1 GiB each way through 200 connections, and resets among them, compared byte by byte", "[P-15][P-19]") {
+TEST_CASE("1 GiB each way through 200 connections, and resets among them, compared byte by byte",
+          "[P-15][P-19]") {
     relay_a_gigabyte_each_way(200);
 }

@@ -27,7 +27,8 @@ bool are_gone(const Namespace& ns, const KernelIds& ids) {
 
 }  // namespace
 
-TEST_CASE("SIGTERM and SIGINT end it with 0, and ports, link, maps and program are free", "[P-22]") {
+TEST_CASE("SIGTERM and SIGINT end it with 0, and ports, link, maps and program are free",
+          "[P-22]") {
     IN_NAMESPACE(ns);
     NEEDS_PROGRAM("bpftool");
     Server blue(ns, "127.0.0.1:9001", answer("blue"));
@@ -65,7 +66,8 @@ TEST_CASE("sessions may finish after SIGTERM, while new clients are refused", "[
 
     proxify.process().signal(SIGTERM);
     CHECK(eventually([&] {
-        return answered_by(ns, "127.0.0.1:5001") == "refused" && answered_by(ns, "127.0.0.1:8080") == "refused";
+        return answered_by(ns, "127.0.0.1:5001") == "refused" &&
+               answered_by(ns, "127.0.0.1:8080") == "refused";
     }));
     client.send("after");
     CHECK(client.receive_exactly(5) == "after");
@@ -75,7 +77,8 @@ TEST_CASE("sessions may finish after SIGTERM, while new clients are refused", "[
     CHECK(proxify.process().wait(5s) == 0);
 }
 
-TEST_CASE("sessions that go on longer than the drain deadline are ended, and it leaves with 0", "[P-22]") {
+TEST_CASE("sessions that go on longer than the drain deadline are ended, and it leaves with 0",
+          "[P-22]") {
     IN_NAMESPACE(ns);
     Server blue(ns, "127.0.0.1:9001", greet("blue"));
     auto proxify = Proxify::start(ns, through_5001("500ms"));
@@ -119,7 +122,8 @@ TEST_CASE("whoever waits in the accept queue when it is told to leave is still s
     CHECK(proxify.process().wait(10s) == 0);
 }
 
-TEST_CASE("twenty quick restarts under load, every second one by kill -9, leave nothing", "[P-36]") {
+TEST_CASE("twenty quick restarts under load, every second one by kill -9, leave nothing",
+          "[P-36]") {
     IN_NAMESPACE(ns);
     NEEDS_PROGRAM("bpftool");
     Server blue(ns, "127.0.0.1:9001", answer("blue"));

@@ -9,9 +9,10 @@ using namespace proxify::test;
 namespace {
 
 Setup through_5001(const std::string& more = "") {
-    return {.config = "[[service]]\nname = \"web\"\nports = [5001]\nhealth = false\n"
-                      "targets = [\"127.0.0.1:9001\"]\n" +
-                      more + "\n",
+    return {.config =
+                "[[service]]\nname = \"web\"\nports = [5001]\nhealth = false\n"
+                "targets = [\"127.0.0.1:9001\"]\n" +
+                more + "\n",
             .flags = {"-b"}};
 }
 
@@ -39,10 +40,17 @@ TEST_CASE("after ten thousand connections of all manners no descriptor is left",
     for (size_t i = 0; i < connections; ++i) {
         Stream client = Stream::dial(ns, "127.0.0.1:5001");
         switch (i % 5) {
-            case 0: break;                              // connects and leaves
-            case 1: client.reset(); break;              // the same, impolitely
-            case 2: client.receive_line(); break;       // only listens
-            case 3: client.send("x"); break;            // says something and does not wait
+            case 0:
+                break;  // connects and leaves
+            case 1:
+                client.reset();
+                break;  // the same, impolitely
+            case 2:
+                client.receive_line();
+                break;  // only listens
+            case 3:
+                client.send("x");
+                break;  // says something and does not wait
             case 4:
                 client.finish();
                 REQUIRE(client.receive_all().bytes == "hello\n");
@@ -60,7 +68,8 @@ TEST_CASE("nine thousand idle connections are held, and one more is served", "[P
     rlimit files{};
     getrlimit(RLIMIT_NOFILE, &files);
     if (files.rlim_cur < 2 * connections + 500)
-        SKIP_TEST("needs a limit of 18500 open files (ulimit -n), which is " + std::to_string(files.rlim_cur));
+        SKIP_TEST("needs a limit of 18500 open files (ulimit -n), which is " +
+                  std::to_string(files.rlim_cur));
 
     Server blue(ns, "127.0.0.1:9002", answer("blue"));
     auto proxify = Proxify::start(ns, through_5001(R"(
@@ -103,7 +112,8 @@ TEST_CASE("with 64 descriptors it serves whom it can, stays quiet, and serves ag
         std::this_thread::sleep_for(500ms);  // a measurement, not a wait
         CHECK(proxify.process().cpu_time() - before <= 150ms);
         clients.clear();
-        CHECK(eventually([&] { return answered_by(ns, "127.0.0.1:5001", {.limit = 1s}) == "blue"; }, 20s));
+        CHECK(eventually([&] { return answered_by(ns, "127.0.0.1:5001", {.limit = 1s}) == "blue"; },
+                         20s));
         CHECK(is_at_rest(proxify, fds));
     }
     CHECK(proxify.process().is_running());

@@ -80,12 +80,12 @@ TEST_CASE("every session writes one line with who ended it and where", "[P-44]")
              client.receive_all();
          },
          "rude", "127.0.0.1:9003", "T", 1, 0},
-        {"nobody says anything", "127.0.0.1:5001", [](Stream& client) { client.receive_all(); }, "web",
-         "127.0.0.1:9001", "cD", 0, 0},
+        {"nobody says anything", "127.0.0.1:5001", [](Stream& client) { client.receive_all(); },
+         "web", "127.0.0.1:9001", "cD", 0, 0},
         {"no target will have it", "127.0.0.1:5002", [](Stream& client) { client.receive_all(); },
          "dead", "127.0.0.1:9009", "TC", 0, 0},
-        {"no service", "127.0.0.1:8080", [](Stream& client) { client.receive_all(); }, "-", "-", "PN", 0,
-         0},
+        {"no service", "127.0.0.1:8080", [](Stream& client) { client.receive_all(); }, "-", "-",
+         "PN", 0, 0},
     };
     for (const char* format : {"text", "json"}) {
         auto proxify = Proxify::start(ns, {.config = config(format), .flags = {"-b"}});
@@ -114,7 +114,8 @@ TEST_CASE("every session writes one line with who ended it and where", "[P-44]")
 TEST_CASE("with format = json every line is one JSON object", "[P-44]") {
     IN_NAMESPACE(ns);
     std::optional<Server> web(std::in_place, ns, "127.0.0.1:9001", answer("web"));
-    // Everything that has something to say: steering, shadowing, health, sessions, reload, draining.
+    // Everything that has something to say: steering, shadowing, health, sessions, reload,
+    // draining.
     Server shadowed(ns, "127.0.0.1:5001", answer("shadowed"));
     const std::string quick = R"([log]
 format = "json"
@@ -147,14 +148,15 @@ health  = { type = "tcp", interval = "50ms", timeout = "200ms", rise = 1, fall =
         CHECK(time.ends_with('Z'));
         const bool is_session = (*members)["event"] == "session";
         if (is_session)
-            for (const char* key : {"service", "client", "original_dst", "target", "to_target", "to_client",
-                                    "duration_ms", "tried", "ending", "reason"})
+            for (const char* key : {"service", "client", "original_dst", "target", "to_target",
+                                    "to_client", "duration_ms", "tried", "ending", "reason"})
                 CHECK(members->contains(key));
         else
             CHECK(members->contains("message"));
         events.push_back((*members)["event"]);
     }
-    for (const char* event : {"steering", "ready", "session", "target_down", "reload_refused", "reload_applied"})
+    for (const char* event :
+         {"steering", "ready", "session", "target_down", "reload_refused", "reload_applied"})
         CHECK(std::ranges::find(events, event) != events.end());
 }
 
@@ -191,9 +193,10 @@ TEST_CASE("what clients and targets say is never in the log", "[P-44]") {
 TEST_CASE("sessions that are still open when it leaves write their line too", "[P-44]") {
     IN_NAMESPACE(ns);
     Server web(ns, "127.0.0.1:9001", greet("web"));
-    auto proxify = Proxify::start(ns, {.config = "[proxify]\ndrain_timeout = \"200ms\"\n[[service]]\nname = "
-                                                 "\"web\"\nports = [5001]\ntargets = [\"127.0.0.1:9001\"]\n",
-                                       .flags = {"-b"}});
+    auto proxify =
+        Proxify::start(ns, {.config = "[proxify]\ndrain_timeout = \"200ms\"\n[[service]]\nname = "
+                                      "\"web\"\nports = [5001]\ntargets = [\"127.0.0.1:9001\"]\n",
+                            .flags = {"-b"}});
     std::vector<Stream> clients;
     for (int i = 0; i < 20; ++i) {
         clients.push_back(Stream::dial(ns, "127.0.0.1:5001"));

@@ -34,8 +34,8 @@ TEST_CASE("as nobody, it listens on every configured port, for both families", "
     }
     CHECK(answered_by(ns, "127.0.0.1:5303") == "refused");
     CHECK(answered_by(ns, "127.0.0.1:8080") == "refused");
-    CHECK(listening(ns) == std::set<std::string>{"*:5001", "*:5200", "*:5300", "*:5301", "*:5302", "*:5432",
-                                                 "127.0.0.1:9001", "[::1]:9004"});
+    CHECK(listening(ns) == std::set<std::string>{"*:5001", "*:5200", "*:5300", "*:5301", "*:5302",
+                                                 "*:5432", "127.0.0.1:9001", "[::1]:9004"});
 }
 
 TEST_CASE("no BPF program is attached without -b", "[P-08]") {
@@ -71,14 +71,14 @@ TEST_CASE("nc gets its line back, one hundred times in a row", "[P-09]") {
     NEEDS_PROGRAM("nc");
     Server blue(ns, "127.0.0.1:9001", echo());
     for (bool steer : {false, true}) {
-        auto proxify = Proxify::start(ns, {.config = R"(
+        auto proxify = Proxify::start(
+            ns, {.config = R"(
 [[service]]
 name    = "five-thousand"
 ports   = [5001]
 targets = ["127.0.0.1:9001"]
 )",
-                                           .flags = steer ? std::vector<std::string>{"-b"}
-                                                          : std::vector<std::string>{}});
+                 .flags = steer ? std::vector<std::string>{"-b"} : std::vector<std::string>{}});
         for (int i = 0; i < 100; ++i) {
             const Moment start = now();
             Finished nc = run({.argv = {"nc", "-N", "-4", "localhost", "5001"},

@@ -30,7 +30,8 @@ std::string replaced(std::string text, const std::string& what, const std::strin
 
 }  // namespace
 
-TEST_CASE("the README's commands do what it says, from start to link", "[P-09][P-26][P-27][P-28][P-29]") {
+TEST_CASE("the README's commands do what it says, from start to link",
+          "[P-09][P-26][P-27][P-28][P-29]") {
     IN_NAMESPACE(ns);
     NEEDS_PROGRAM("nc");
     NEEDS_PROGRAM("bpftool");
@@ -69,7 +70,8 @@ TEST_CASE("the README's commands do what it says, from start to link", "[P-09][P
     CHECK(seven.out == "hello there general kenobi\n");
 
     Finished link = run_line(ns, command_from_readme("bpftool link"));
-    CHECK(find_line(link.out, {std::to_string(ids.link) + ": netns", "prog " + std::to_string(ids.program)}));
+    CHECK(find_line(link.out,
+                    {std::to_string(ids.link) + ": netns", "prog " + std::to_string(ids.program)}));
     CHECK(proxify.stop() == 0);
 }
 

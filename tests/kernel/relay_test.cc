@@ -11,9 +11,10 @@ namespace {
 
 /// One service on port 5001 with its target at 127.0.0.1:9001, and more keys.
 Setup through_5001(const std::string& more = "") {
-    return {.config = "[[service]]\nname = \"web\"\nports = [5001]\nhealth = false\n"
-                      "targets = [\"127.0.0.1:9001\"]\n" +
-                      more + "\n",
+    return {.config =
+                "[[service]]\nname = \"web\"\nports = [5001]\nhealth = false\n"
+                "targets = [\"127.0.0.1:9001\"]\n" +
+                more + "\n",
             .flags = {"-b"}};
 }
 
@@ -135,7 +136,8 @@ TEST_CASE("a thousand rounds on one connection", "[P-17]") {
     auto proxify = Proxify::start(ns, through_5001());
     Stream client = Stream::dial(ns, "127.0.0.1:5001");
     for (int round = 0; round < 1000; ++round) {
-        const std::string request = "round " + std::to_string(round) + std::string(round % 700, '.');
+        const std::string request =
+            "round " + std::to_string(round) + std::string(round % 700, '.');
         client.send(request);
         REQUIRE(client.receive_exactly(request.size()) == request);
     }
@@ -191,7 +193,8 @@ TEST_CASE("a client's reset reaches the target, after what the client had sent",
 
 TEST_CASE("a target's reset reaches the client, after what the target had sent", "[P-19]") {
     IN_NAMESPACE(ns);
-    for (const uint64_t size : {uint64_t{0}, uint64_t{1}, uint64_t{64} << 10, uint64_t{300} << 10}) {
+    for (const uint64_t size :
+         {uint64_t{0}, uint64_t{1}, uint64_t{64} << 10, uint64_t{300} << 10}) {
         const Pattern pattern(size);
         Told<bool> target_has_reset;
         Server target(ns, "127.0.0.1:9001", [&](Stream& client) {
@@ -232,7 +235,10 @@ TEST_CASE("a slow reader slows the writer, and memory stays bounded", "[P-20]") 
     std::atomic<uint64_t> sent = 0;
     Server source(ns, "127.0.0.1:9001", pour(sent));
     auto proxify = Proxify::start(ns, through_5001());
-    { Stream first = Stream::dial(ns, "127.0.0.1:5001"); first.receive_exactly(1 << 20); }
+    {
+        Stream first = Stream::dial(ns, "127.0.0.1:5001");
+        first.receive_exactly(1 << 20);
+    }
     const size_t before = proxify.process().resident_bytes();
 
     std::vector<Stream> stalled;

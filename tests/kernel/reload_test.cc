@@ -28,7 +28,8 @@ std::set<int> dumped_ports(const Namespace& ns, const Proxify& proxify) {
     const std::string before = "\"key\":[\"";
     for (size_t found = 0; (found = dump.out.find(before, found)) != dump.out.npos; ++found) {
         unsigned low = 0, high = 0;
-        if (std::sscanf(dump.out.c_str() + found + before.size(), "0x%x\",\"0x%x", &low, &high) == 2)
+        if (std::sscanf(dump.out.c_str() + found + before.size(), "0x%x\",\"0x%x", &low, &high) ==
+            2)
             ports.insert(static_cast<int>(low | high << 8));
     }
     return ports;
@@ -40,8 +41,9 @@ std::set<int> ports(std::initializer_list<int> list) {
 
 void edit_by_hand(const Namespace& ns, const Proxify& proxify, const std::string& what) {
     const size_t space = what.find(' ');
-    Finished edit = run_line(ns, "bpftool map " + what.substr(0, space) + " id " +
-                                     std::to_string(proxify.ids().proxy_ports) + what.substr(space));
+    Finished edit =
+        run_line(ns, "bpftool map " + what.substr(0, space) + " id " +
+                         std::to_string(proxify.ids().proxy_ports) + what.substr(space));
     INFO(edit.out + edit.err);
     REQUIRE(edit.exit_code == 0);
 }
@@ -116,7 +118,8 @@ TEST_CASE("no connection is lost or led astray while the file changes again and 
     Server green(ns, "127.0.0.1:9002", answer("green"));
     auto proxify = Proxify::start(ns, {.config = web("[5001]"), .flags = {"-b"}});
     // 5001 stays with blue throughout, while 5002 comes and goes with green.
-    const std::string more = "[[service]]\nname = \"more\"\nports = [5002]\ntargets = [\"127.0.0.1:9002\"]\n";
+    const std::string more =
+        "[[service]]\nname = \"more\"\nports = [5002]\ntargets = [\"127.0.0.1:9002\"]\n";
     std::atomic<bool> enough = false;
     std::string wrong;
     int asked = 0;
@@ -153,13 +156,12 @@ TEST_CASE("any way of editing is seen", "[P-38]") {
         std::function<void(Proxify&, const std::string& file, int from, int to)> edit;
     };
     const Manner manners[] = {
-        {"written in place",
-         [](Proxify&, const std::string& file, int, int to) {
-             write_file(file, web("[" + std::to_string(to) + "]"));
-         }},
+        {"written in place", [](Proxify&, const std::string& file, int,
+                                int to) { write_file(file, web("[" + std::to_string(to) + "]")); }},
         {"sed -i",
          [&](Proxify&, const std::string& file, int from, int to) {
-             run_line(ns, "sed -i s/" + std::to_string(from) + "/" + std::to_string(to) + "/ " + file);
+             run_line(ns,
+                      "sed -i s/" + std::to_string(from) + "/" + std::to_string(to) + "/ " + file);
          }},
         {"written beside and renamed over",
          [](Proxify&, const std::string& file, int, int to) {
@@ -197,7 +199,8 @@ TEST_CASE("any way of editing is seen", "[P-38]") {
         for (int i = 0; i < 10; ++i, ++port) {
             INFO(manner.name << ", edit " << i);
             manner.edit(proxify, proxify.config_path(), port, port + 1);
-            const bool applied = eventually([&] { return answered_by(ns, at(port + 1)) == "blue"; });
+            const bool applied =
+                eventually([&] { return answered_by(ns, at(port + 1)) == "blue"; });
             if (!applied) FAIL(proxify.log());
             REQUIRE(eventually([&] { return answered_by(ns, at(port)) == "refused"; }));
         }
@@ -220,8 +223,8 @@ TEST_CASE("a config map's way: the directory behind a symlink is swapped", "[P-3
     };
     publish(0, 5100);
     fs::create_symlink("..data/targets.toml", directory / "targets.toml");
-    auto proxify = Proxify::start(
-        ns, {.config = "", .flags = {"-b", "-c", directory / "targets.toml"}});
+    auto proxify =
+        Proxify::start(ns, {.config = "", .flags = {"-b", "-c", directory / "targets.toml"}});
     for (int version = 1; version <= 10; ++version) {
         publish(version, 5100 + version);
         INFO("version " << version);
@@ -240,13 +243,15 @@ TEST_CASE("a bad edit changes nothing and says why, and the next good one applie
         web("[5001, 5003, 70000]"),
         web("[5001, 5003, 5003]"),
         web("[5003]") + "colour = \"blue\"\n",
-        "[proxify]\nlisten = 8081\n[[service]]\nname = \"web\"\nports = [5003]\ntargets = [\"127.0.0.1:9001\"]\n",
+        "[proxify]\nlisten = 8081\n[[service]]\nname = \"web\"\nports = [5003]\ntargets = "
+        "[\"127.0.0.1:9001\"]\n",
     };
     int refused = 0;
     for (const auto& bad : bad_files) {
         INFO(bad);
         write_file(proxify.config_path(), bad);
-        if (!eventually([&] { return reloads_refused(proxify.log()) > refused; })) FAIL(proxify.log());
+        if (!eventually([&] { return reloads_refused(proxify.log()) > refused; }))
+            FAIL(proxify.log());
         refused = reloads_refused(proxify.log());
         CHECK(dumped_ports(ns, proxify) == ports({5001, 5002}));
         CHECK(answered_by(ns, at(5001)) == "blue");
@@ -307,7 +312,8 @@ TEST_CASE("a target keeps its health over a reload", "[P-37]") {
     auto file = [](const std::string& ports) {
         return "[[service]]\nname = \"web\"\nports = " + ports +
                "\ntargets = [\"127.0.0.1:9009\", \"127.0.0.1:9001\"]\n"
-               "health = { type = \"tcp\", interval = \"50ms\", timeout = \"200ms\", rise = 2, fall = 2 }\n";
+               "health = { type = \"tcp\", interval = \"50ms\", timeout = \"200ms\", rise = 2, "
+               "fall = 2 }\n";
     };
     auto proxify = Proxify::start(ns, {.config = file("[5001]"), .flags = {"-b"}});
     REQUIRE(eventually([&] { return times_down(proxify.log(), "127.0.0.1:9009") == 1; }));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// With -b: where connections land when no configured port is bound. Servers answer with their names.
+// With -b: where connections land when no configured port is bound. Servers answer with their
+// names.
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -103,8 +104,9 @@ targets = ["127.0.0.1:9001"]
 
 TEST_CASE("-p chooses the listener's port, and wins over the file", "[P-24]") {
     IN_NAMESPACE(ns);
-    auto proxify = Proxify::start(
-        ns, {.config = std::string("[proxify]\nlisten = 8081\n") + web_only, .flags = {"-b", "-p", "8082"}});
+    auto proxify =
+        Proxify::start(ns, {.config = std::string("[proxify]\nlisten = 8081\n") + web_only,
+                            .flags = {"-b", "-p", "8082"}});
     CHECK(listening(ns) == std::set<std::string>{"*:8082"});
 }
 
@@ -170,9 +172,11 @@ ports   = [5001, "5300-5301"]
 targets = ["127.0.0.1:9001"]
 )",
                                        .flags = {"-b"}});
-    const std::string list = bpftool(ns, "map dump id " + std::to_string(proxify.ids().proxy_ports));
+    const std::string list =
+        bpftool(ns, "map dump id " + std::to_string(proxify.ids().proxy_ports));
     INFO(list);
-    for (const char* key : {"key: 89 13 ", "key: b4 14 ", "key: b5 14 "}) CHECK(count_lines(list, {key}) == 1);
+    for (const char* key : {"key: 89 13 ", "key: b4 14 ", "key: b5 14 "})
+        CHECK(count_lines(list, {key}) == 1);
     CHECK(find_line(list, {"Found 3 elements"}));
 }
 
@@ -181,7 +185,8 @@ TEST_CASE("bpftool map update opens port 7 at once, and delete closes it", "[P-2
     NEEDS_PROGRAM("bpftool");
     Server blue(ns, "127.0.0.1:9001", answer("blue"));
     auto proxify = Proxify::start(
-        ns, {.config = std::string("[proxify]\ndefault_service = \"web\"\n") + web_only, .flags = {"-b"}});
+        ns, {.config = std::string("[proxify]\ndefault_service = \"web\"\n") + web_only,
+             .flags = {"-b"}});
     const std::string id = std::to_string(proxify.ids().proxy_ports);
     CHECK(answered_by(ns, "127.0.0.1:7") == "refused");
     bpftool(ns, "map update id " + id + " key 0x07 0x00 value 0x00");
@@ -191,15 +196,18 @@ TEST_CASE("bpftool map update opens port 7 at once, and delete closes it", "[P-2
     CHECK(answered_by(ns, "127.0.0.1:7") == "refused");
 }
 
-TEST_CASE("without a default_service a port added by hand is closed at once, and logged", "[P-30]") {
+TEST_CASE("without a default_service a port added by hand is closed at once, and logged",
+          "[P-30]") {
     IN_NAMESPACE(ns);
     NEEDS_PROGRAM("bpftool");
     Server blue(ns, "127.0.0.1:9001", answer("blue"));
     auto proxify = Proxify::start(ns, {.config = web_only, .flags = {"-b"}});
-    bpftool(ns, "map update id " + std::to_string(proxify.ids().proxy_ports) + " key 0x07 0x00 value 0x00");
+    bpftool(ns, "map update id " + std::to_string(proxify.ids().proxy_ports) +
+                    " key 0x07 0x00 value 0x00");
     for (const char* address : {"127.0.0.1:7", "127.0.0.1:8080"}) {
         CHECK(answered_by(ns, address) == "reset");
-        CHECK(eventually([&] { return find_line(proxify.log(), {std::string("original_dst=") + address}); }));
+        CHECK(eventually(
+            [&] { return find_line(proxify.log(), {std::string("original_dst=") + address}); }));
     }
     CHECK(answered_by(ns, "127.0.0.1:5001") == "blue");
 }
@@ -221,8 +229,9 @@ TEST_CASE("bpftool shows the link into this namespace, at the start and after lo
     CHECK(find_line(program, {"sk_lookup", "name proxify_steer"}));
 }
 
-TEST_CASE("a local listener on a configured port is named at the start, and answers again afterwards",
-          "[P-31]") {
+TEST_CASE(
+    "a local listener on a configured port is named at the start, and answers again afterwards",
+    "[P-31]") {
     IN_NAMESPACE(ns);
     Server local(ns, "127.0.0.1:5001", answer("local"));
     Server blue(ns, "127.0.0.1:9001", answer("blue"));
@@ -231,7 +240,8 @@ TEST_CASE("a local listener on a configured port is named at the start, and answ
         auto proxify = Proxify::start(ns, {.config = web_only, .flags = {"-b"}});
         CHECK(answered_by(ns, "127.0.0.1:5001") == "blue");
         // The listener is one of this process.
-        CHECK(find_line(proxify.log(), {"warn", "127.0.0.1:5001", "pid " + std::to_string(getpid())}));
+        CHECK(find_line(proxify.log(),
+                        {"warn", "127.0.0.1:5001", "pid " + std::to_string(getpid())}));
         CHECK(proxify.stop() == 0);
     }
     CHECK(answered_by(ns, "127.0.0.1:5001") == "local");
@@ -303,12 +313,14 @@ TEST_CASE("the address that the client dialled is kept and logged", "[P-33]") {
     ns.add_address("2001:db8::10/128");
     Server blue(ns, "127.0.0.1:9001", answer("blue"));
     auto proxify = Proxify::start(ns, {.config = web_only, .flags = {"-b"}});
-    const std::vector<std::string> addresses = {"198.51.100.10:5001", "127.0.0.1:5001", "[2001:db8::10]:5001"};
+    const std::vector<std::string> addresses = {"198.51.100.10:5001", "127.0.0.1:5001",
+                                                "[2001:db8::10]:5001"};
     for (const auto& address : addresses) CHECK(answered_by(ns, address) == "blue");
     std::vector<std::string> logged;
     for (const auto& session : proxify.sessions(3)) logged.push_back(session.original_dst);
     std::ranges::sort(logged);
-    CHECK(logged == std::vector<std::string>{"127.0.0.1:5001", "198.51.100.10:5001", "[2001:db8::10]:5001"});
+    CHECK(logged ==
+          std::vector<std::string>{"127.0.0.1:5001", "198.51.100.10:5001", "[2001:db8::10]:5001"});
 }
 
 TEST_CASE("sixty thousand ports are an ordinary file", "[P-23]") {
@@ -331,7 +343,8 @@ targets = ["127.0.0.1:61001"]
     CHECK(answered_by(ns, "127.0.0.1:61000") == "refused");
 }
 
-TEST_CASE("a client is served while others send nothing, half a byte at a time, or never read", "[P-20]") {
+TEST_CASE("a client is served while others send nothing, half a byte at a time, or never read",
+          "[P-20]") {
     IN_NAMESPACE(ns);
     std::atomic<uint64_t> sent = 0;
     Server blue(ns, "127.0.0.1:9001", answer("blue"));

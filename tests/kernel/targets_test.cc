@@ -22,7 +22,8 @@ Setup steered(std::string config) {
 
 }  // namespace
 
-TEST_CASE("without any health check, a client that meets dead targets reaches the live one", "[P-12]") {
+TEST_CASE("without any health check, a client that meets dead targets reaches the live one",
+          "[P-12]") {
     IN_NAMESPACE(ns);
     DnsServer dns(ns);
     BlackHole hole(ns, "127.0.0.1:9010");
@@ -50,13 +51,14 @@ TEST_CASE("with health checks, dead targets cost a client nothing", "[P-12]") {
     DnsServer dns(ns);
     BlackHole hole(ns, "127.0.0.1:9010");
     Server live(ns, "127.0.0.1:9001", answer("live"));
-    Setup setup = steered(
-        web(R"(["does-not-exist.example:9001", "127.0.0.1:9009", "127.0.0.1:9010", "127.0.0.1:9001"])",
-            quick_checks));
+    Setup setup = steered(web(
+        R"(["does-not-exist.example:9001", "127.0.0.1:9009", "127.0.0.1:9010", "127.0.0.1:9001"])",
+        quick_checks));
     setup.command.mounts = {dns.resolv_conf()};
     auto proxify = Proxify::start(ns, std::move(setup));
     REQUIRE(eventually([&] {
-        return times_down(proxify.log(), "127.0.0.1:9009") && times_down(proxify.log(), "127.0.0.1:9010");
+        return times_down(proxify.log(), "127.0.0.1:9009") &&
+               times_down(proxify.log(), "127.0.0.1:9010");
     }));
     for (int i = 0; i < 8; ++i) REQUIRE(answered_by(ns, "127.0.0.1:5001") == "live");
     for (const auto& session : proxify.sessions(8)) CHECK(session.tried == 1);
@@ -89,7 +91,8 @@ TEST_CASE("no byte of the client's is lost when its first target fails", "[P-12]
 TEST_CASE("all targets dead: the client is reset at once, and the rest goes on", "[P-13]") {
     IN_NAMESPACE(ns);
     Server live(ns, "127.0.0.1:9001", answer("live"));
-    auto proxify = Proxify::start(ns, steered(web(R"(["127.0.0.1:9009", "127.0.0.1:9010"])", no_checks) + R"(
+    auto proxify =
+        Proxify::start(ns, steered(web(R"(["127.0.0.1:9009", "127.0.0.1:9010"])", no_checks) + R"(
 [[service]]
 name    = "fine"
 ports   = [5002]
@@ -114,7 +117,8 @@ TEST_CASE("all targets down by health check: the same", "[P-13]") {
     auto proxify =
         Proxify::start(ns, steered(web(R"(["127.0.0.1:9009", "127.0.0.1:9010"])", quick_checks)));
     REQUIRE(eventually([&] {
-        return times_down(proxify.log(), "127.0.0.1:9009") && times_down(proxify.log(), "127.0.0.1:9010");
+        return times_down(proxify.log(), "127.0.0.1:9009") &&
+               times_down(proxify.log(), "127.0.0.1:9010");
     }));
     const Moment start = now();
     for (int i = 0; i < 20; ++i) REQUIRE(answered_by(ns, "127.0.0.1:5001") == "reset");
@@ -124,8 +128,9 @@ TEST_CASE("all targets down by health check: the same", "[P-13]") {
 TEST_CASE("only black holes: the client is let go after the connect timeout", "[P-13]") {
     IN_NAMESPACE(ns);
     BlackHole hole(ns, "127.0.0.1:9010");
-    auto proxify = Proxify::start(ns, steered(web(R"(["127.0.0.1:9010"])",
-                                                  "health = false\ntimeouts = { connect = \"500ms\" }")));
+    auto proxify =
+        Proxify::start(ns, steered(web(R"(["127.0.0.1:9010"])",
+                                       "health = false\ntimeouts = { connect = \"500ms\" }")));
     const Moment start = now();
     CHECK(answered_by(ns, "127.0.0.1:5001") == "reset");
     CHECK(now() - start >= 400ms);
@@ -137,8 +142,10 @@ TEST_CASE("a target that comes back is used again, within rise x interval", "[P-
     Server a(ns, "127.0.0.1:9001", answer("A"));
     std::optional<Server> b(std::in_place, ns, "127.0.0.1:9002", answer("B"));
     auto proxify = Proxify::start(
-        ns, steered(web(R"(["127.0.0.1:9001", "127.0.0.1:9002"])",
-                        R"(health = { type = "tcp", interval = "200ms", timeout = "200ms", rise = 2, fall = 2 })")));
+        ns,
+        steered(web(
+            R"(["127.0.0.1:9001", "127.0.0.1:9002"])",
+            R"(health = { type = "tcp", interval = "200ms", timeout = "200ms", rise = 2, fall = 2 })")));
     CHECK(answered_by(ns, "127.0.0.1:5001") == "A");
     CHECK(answered_by(ns, "127.0.0.1:5001") == "B");
 
@@ -183,8 +190,10 @@ TEST_CASE("a check may ask another port than clients use", "[P-45]") {
     IN_NAMESPACE(ns);
     Server data(ns, "127.0.0.1:9001", answer("data"));
     auto proxify = Proxify::start(
-        ns, steered(web(R"(["127.0.0.1:9001"])",
-                        R"(health = { type = "tcp", interval = "50ms", timeout = "200ms", rise = 1, fall = 1, port = 9101 })")));
+        ns,
+        steered(web(
+            R"(["127.0.0.1:9001"])",
+            R"(health = { type = "tcp", interval = "50ms", timeout = "200ms", rise = 1, fall = 1, port = 9101 })")));
     REQUIRE(eventually([&] { return times_down(proxify.log(), "127.0.0.1:9001") == 1; }));
     Server checked(ns, "127.0.0.1:9101", answer("checked"));
     REQUIRE(eventually([&] { return times_up(proxify.log(), "127.0.0.1:9001") == 1; }));
@@ -196,8 +205,10 @@ TEST_CASE("what real clients meet counts too, between checks that are far apart"
     Server a(ns, "127.0.0.1:9001", answer("A"));
     std::optional<Server> b(std::in_place, ns, "127.0.0.1:9002", answer("B"));
     auto proxify = Proxify::start(
-        ns, steered(web(R"(["127.0.0.1:9001", "127.0.0.1:9002"])",
-                        R"(health = { type = "tcp", interval = "10m", timeout = "200ms", rise = 2, fall = 2 })")));
+        ns,
+        steered(web(
+            R"(["127.0.0.1:9001", "127.0.0.1:9002"])",
+            R"(health = { type = "tcp", interval = "10m", timeout = "200ms", rise = 2, fall = 2 })")));
     CHECK(answered_by(ns, "127.0.0.1:5001") == "A");
     CHECK(answered_by(ns, "127.0.0.1:5001") == "B");
     b.reset();
@@ -221,20 +232,23 @@ TEST_CASE("all addresses of a name are targets", "[P-12]") {
     setup.command.mounts = {dns.resolv_conf()};
     auto proxify = Proxify::start(ns, std::move(setup));
     std::map<std::string, int> answers;
-    REQUIRE(eventually([&] { return ++answers[answered_by(ns, "127.0.0.1:5001")], answers.size() >= 3; }));
+    REQUIRE(eventually(
+        [&] { return ++answers[answered_by(ns, "127.0.0.1:5001")], answers.size() >= 3; }));
     answers.clear();
     for (int i = 0; i < 9; ++i) ++answers[answered_by(ns, "127.0.0.1:5001")];
     CHECK(answers == std::map<std::string, int>{{"A", 3}, {"B", 3}, {"C", 3}});
 }
 
-TEST_CASE("a name that moves is followed, and one that appears is found, without a restart", "[P-14]") {
+TEST_CASE("a name that moves is followed, and one that appears is found, without a restart",
+          "[P-14]") {
     IN_NAMESPACE(ns);
     DnsServer dns(ns);
     ns.add_address("198.51.100.1/32");
     ns.add_address("198.51.100.2/32");
     Server a(ns, "198.51.100.1:9001", answer("A"));
     Server b(ns, "198.51.100.2:9001", answer("B"));
-    Setup setup = steered("[proxify]\nresolve_interval = \"100ms\"\n" + web(R"(["moving.example:9001"])"));
+    Setup setup =
+        steered("[proxify]\nresolve_interval = \"100ms\"\n" + web(R"(["moving.example:9001"])"));
     setup.command.mounts = {dns.resolv_conf()};
     auto proxify = Proxify::start(ns, std::move(setup));
     CHECK(answered_by(ns, "127.0.0.1:5001") == "reset");

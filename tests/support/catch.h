@@ -20,9 +20,9 @@ void note_skipped(const std::string& missing);
 
 /// Leaves the test case, and has it counted as skipped. `missing` names the exact thing that this
 /// machine lacks, such as "needs CAP_SYS_ADMIN, to make a network namespace".
-#define SKIP_TEST(missing)                     \
-    do {                                       \
+#define SKIP_TEST(missing)                      \
+    do {                                        \
         ::proxify::test::note_skipped(missing); \
-        SUCCEED();                             \
-        return;                                \
+        SUCCEED();                              \
+        return;                                 \
     } while (false)

@@ -15,8 +15,10 @@ namespace proxify::test {
 
 DnsServer::DnsServer(const Namespace& where) {
     where.run([&] { socket_ = Fd::adopt(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)); });
-    sockaddr_in address{.sin_family = AF_INET, .sin_port = htons(53),
-                        .sin_addr = {htonl(INADDR_LOOPBACK)}, .sin_zero = {}};
+    sockaddr_in address{.sin_family = AF_INET,
+                        .sin_port = htons(53),
+                        .sin_addr = {htonl(INADDR_LOOPBACK)},
+                        .sin_zero = {}};
     if (bind(socket_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) < 0)
         throw std::runtime_error(std::string("cannot bind 127.0.0.1:53: ") + std::strerror(errno));
     stop_ = Fd::adopt(eventfd(0, EFD_CLOEXEC));
@@ -53,7 +55,8 @@ void DnsServer::serve() {
                                  reinterpret_cast<sockaddr*>(&client), &size);
         if (count < 17) continue;  // shorter than the shortest question
         std::string reply = reply_to({question, static_cast<size_t>(count)});
-        sendto(socket_.get(), reply.data(), reply.size(), 0, reinterpret_cast<sockaddr*>(&client), size);
+        sendto(socket_.get(), reply.data(), reply.size(), 0, reinterpret_cast<sockaddr*>(&client),
+               size);
     }
 }
 
@@ -82,7 +85,8 @@ std::string DnsServer::reply_to(std::string_view question) {
         if (type != (ip.is_v4 ? type_a : type_aaaa)) continue;
         const size_t size = ip.is_v4 ? 4 : 16;
         // The name of the question again, its type, class IN, one second to live.
-        answers += std::string("\xC0\x0C\0", 3) + static_cast<char>(type) + std::string("\0\1\0\0\0\1\0", 7);
+        answers += std::string("\xC0\x0C\0", 3) + static_cast<char>(type) +
+                   std::string("\0\1\0\0\0\1\0", 7);
         answers += static_cast<char>(size);
         answers.append(reinterpret_cast<const char*>(ip.bytes.data()), size);
         ++count;

@@ -22,13 +22,16 @@
 using namespace proxify;
 
 static Fd listen_at(const Address& address) {
-    auto socket = Fd::adopt(::socket(address.ip.is_v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    auto socket =
+        Fd::adopt(::socket(address.ip.is_v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
     const int on = 1;
     setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     sockaddr_storage at{};
     socklen_t size = address.to_sockaddr(at);
-    if (bind(socket.get(), reinterpret_cast<sockaddr*>(&at), size) < 0 || listen(socket.get(), 1024) < 0) {
-        std::fprintf(stderr, "echo: cannot listen at %s: %s\n", address.text().c_str(), std::strerror(errno));
+    if (bind(socket.get(), reinterpret_cast<sockaddr*>(&at), size) < 0 ||
+        listen(socket.get(), 1024) < 0) {
+        std::fprintf(stderr, "echo: cannot listen at %s: %s\n", address.text().c_str(),
+                     std::strerror(errno));
         return {};
     }
     return socket;
@@ -41,8 +44,8 @@ static void serve(Fd client, Address from, const std::string& name) {
         const ssize_t count = recv(client.get(), buffer.data(), buffer.size(), 0);
         if (count <= 0) break;
         for (ssize_t at = 0; at < count;) {
-            const ssize_t sent =
-                send(client.get(), buffer.data() + at, static_cast<size_t>(count - at), MSG_NOSIGNAL);
+            const ssize_t sent = send(client.get(), buffer.data() + at,
+                                      static_cast<size_t>(count - at), MSG_NOSIGNAL);
             if (sent < 0) return;
             at += sent;
         }
@@ -81,9 +84,10 @@ int main(int argc, char** argv) {
             if (!(listener.revents & POLLIN)) continue;
             sockaddr_storage peer{};
             socklen_t size = sizeof peer;
-            auto client =
-                Fd::adopt(accept4(listener.fd, reinterpret_cast<sockaddr*>(&peer), &size, SOCK_CLOEXEC));
-            if (client) std::thread(serve, std::move(client), Address::from_sockaddr(peer), name).detach();
+            auto client = Fd::adopt(
+                accept4(listener.fd, reinterpret_cast<sockaddr*>(&peer), &size, SOCK_CLOEXEC));
+            if (client)
+                std::thread(serve, std::move(client), Address::from_sockaddr(peer), name).detach();
         }
     }
 }

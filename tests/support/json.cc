@@ -34,9 +34,10 @@ class Reader {
         const std::string_view before = rest_;
         std::map<std::string, std::string> ignored;
         if (rest_.starts_with('"')) return string(value);
-        bool ok = rest_.starts_with('{')   ? object(ignored)
-                  : rest_.starts_with('[') ? array()
-                                           : number() || word("true") || word("false") || word("null");
+        bool ok = rest_.starts_with('{') ? object(ignored)
+                  : rest_.starts_with('[')
+                      ? array()
+                      : number() || word("true") || word("false") || word("null");
         value = before.substr(0, before.size() - rest_.size());
         return ok;
     }
@@ -60,8 +61,10 @@ class Reader {
                 return true;
             }
             if (static_cast<unsigned char>(c) < 0x20) return false;
-            if (c != '\\') value += c;
-            else if (!escape(i, value)) return false;
+            if (c != '\\')
+                value += c;
+            else if (!escape(i, value))
+                return false;
         }
         return false;
     }

@@ -29,8 +29,8 @@ std::optional<std::string> find_line(std::string_view log, std::vector<std::stri
 }
 
 int count_lines(std::string_view log, std::vector<std::string> words) {
-    return static_cast<int>(
-        std::ranges::count_if(lines_of(log), [&](const auto& line) { return has_all(line, words); }));
+    return static_cast<int>(std::ranges::count_if(
+        lines_of(log), [&](const auto& line) { return has_all(line, words); }));
 }
 
 bool is_ready(std::string_view log) {
@@ -82,27 +82,29 @@ std::vector<SessionLine> session_lines(std::string_view log) {
         if (line.starts_with('{')) {
             auto json = parse_json_object(line);
             if (!json || (*json)["event"] != "session") continue;
-            sessions.push_back({.service = (*json)["service"],
-                                .client = (*json)["client"],
-                                .original_dst = (*json)["original_dst"],
-                                .target = (*json)["target"],
-                                .to_target = std::strtoull((*json)["to_target"].c_str(), nullptr, 10),
-                                .to_client = std::strtoull((*json)["to_client"].c_str(), nullptr, 10),
-                                .tried = std::atoi((*json)["tried"].c_str()),
-                                .ending = (*json)["ending"] + " " + (*json)["reason"],
-                                .line = line});
+            sessions.push_back(
+                {.service = (*json)["service"],
+                 .client = (*json)["client"],
+                 .original_dst = (*json)["original_dst"],
+                 .target = (*json)["target"],
+                 .to_target = std::strtoull((*json)["to_target"].c_str(), nullptr, 10),
+                 .to_client = std::strtoull((*json)["to_client"].c_str(), nullptr, 10),
+                 .tried = std::atoi((*json)["tried"].c_str()),
+                 .ending = (*json)["ending"] + " " + (*json)["reason"],
+                 .line = line});
             continue;
         }
         if (!has_all(line, {" service=", " client=", " ending="})) continue;
-        sessions.push_back({.service = value_of(line, "service"),
-                            .client = value_of(line, "client"),
-                            .original_dst = value_of(line, "original_dst"),
-                            .target = value_of(line, "target"),
-                            .to_target = std::strtoull(value_of(line, "to_target").c_str(), nullptr, 10),
-                            .to_client = std::strtoull(value_of(line, "to_client").c_str(), nullptr, 10),
-                            .tried = std::atoi(value_of(line, "tried").c_str()),
-                            .ending = line.substr(line.find(" ending=") + 8),
-                            .line = line});
+        sessions.push_back(
+            {.service = value_of(line, "service"),
+             .client = value_of(line, "client"),
+             .original_dst = value_of(line, "original_dst"),
+             .target = value_of(line, "target"),
+             .to_target = std::strtoull(value_of(line, "to_target").c_str(), nullptr, 10),
+             .to_client = std::strtoull(value_of(line, "to_client").c_str(), nullptr, 10),
+             .tried = std::atoi(value_of(line, "tried").c_str()),
+             .ending = line.substr(line.find(" ending=") + 8),
+             .line = line});
     }
     return sessions;
 }

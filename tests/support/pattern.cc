@@ -44,7 +44,8 @@ std::optional<uint64_t> Pattern::first_difference(uint64_t offset, std::string_v
         const size_t count = std::min(bytes.size(), expected.size());
         fill(offset, std::span(expected).first(count));
         if (std::memcmp(expected.data(), bytes.data(), count) != 0) {
-            auto [ours, theirs] = std::mismatch(expected.begin(), expected.begin() + count, bytes.begin());
+            auto [ours, theirs] =
+                std::mismatch(expected.begin(), expected.begin() + count, bytes.begin());
             return offset + static_cast<uint64_t>(ours - expected.begin());
         }
         bytes.remove_prefix(count);
@@ -58,7 +59,8 @@ void send_pattern(Stream& to, const Pattern& pattern, uint64_t count) {
     std::vector<char> chunk(256 << 10);
     for (uint64_t sent = 0; sent < count;) {
         // Small ones are as likely as large ones.
-        const uint64_t size = std::min<uint64_t>(random() % (uint64_t{1} << random() % 18) + 1, count - sent);
+        const uint64_t size =
+            std::min<uint64_t>(random() % (uint64_t{1} << random() % 18) + 1, count - sent);
         pattern.fill(sent, std::span(chunk).first(size));
         to.send({chunk.data(), size}, 2min);
         sent += size;

@@ -110,8 +110,12 @@ Child Child::start(const Command& command) {
     child.out_ = anonymous_file();
     child.err_ = anonymous_file();
 
-    Launch launch{.argv = {}, .envp = {}, .command = &command, .in = in.get(),
-                  .out = child.out_.get(), .err = child.err_.get()};
+    Launch launch{.argv = {},
+                  .envp = {},
+                  .command = &command,
+                  .in = in.get(),
+                  .out = child.out_.get(),
+                  .err = child.err_.get()};
     for (const auto& word : command.argv) launch.argv.push_back(const_cast<char*>(word.c_str()));
     launch.argv.push_back(nullptr);
     for (const auto& setting : command.environment)

@@ -20,10 +20,10 @@ struct Command {
     std::vector<std::string> argv = {};
     const Namespace* inside = nullptr;  ///< nullptr: where the test itself is
     std::string directory = {};
-    std::string input = {};                    ///< all of its standard input
-    std::vector<std::string> environment = {};  ///< "NAME=value", on top of the test's own
-    std::optional<unsigned> open_files = {};    ///< `ulimit -n`
-    std::optional<uid_t> user = {};             ///< and group, with no others
+    std::string input = {};                      ///< all of its standard input
+    std::vector<std::string> environment = {};   ///< "NAME=value", on top of the test's own
+    std::optional<unsigned> open_files = {};     ///< `ulimit -n`
+    std::optional<uid_t> user = {};              ///< and group, with no others
     std::vector<int> without_capabilities = {};  ///< taken away for good, as CAP_BPF
     std::vector<std::pair<std::string, std::string>> mounts = {};  ///< {file, shown in place of}
 };

@@ -95,8 +95,9 @@ std::vector<SessionLine> Proxify::sessions(size_t count, Millis limit) const {
     std::vector<SessionLine> ended;
     eventually([&] { return (ended = session_lines(log())).size() >= count; }, limit);
     if (ended.size() < count)
-        throw std::runtime_error("expected " + std::to_string(count) + " sessions in the log, found " +
-                                 std::to_string(ended.size()) + ":\n" + log());
+        throw std::runtime_error("expected " + std::to_string(count) +
+                                 " sessions in the log, found " + std::to_string(ended.size()) +
+                                 ":\n" + log());
     return ended;
 }
 

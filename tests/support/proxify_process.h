@@ -12,9 +12,9 @@
 namespace proxify::test {
 
 struct Setup {
-    std::string config;                    ///< the text of targets.toml
+    std::string config;                   ///< the text of targets.toml
     std::vector<std::string> flags = {};  ///< "-b"
-    Command command = {};  ///< limits, user, mounts; the rest is filled in
+    Command command = {};                 ///< limits, user, mounts; the rest is filled in
 };
 
 class Proxify {

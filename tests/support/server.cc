@@ -157,12 +157,17 @@ std::string answered_by(const Namespace& where, const std::string& address, Dial
         return name;
     } catch (const StreamError& error) {
         switch (error.number) {
-            case 0: return "closed";
-            case ECONNREFUSED: return "refused";
+            case 0:
+                return "closed";
+            case ECONNREFUSED:
+                return "refused";
             case ECONNRESET:
-            case EPIPE: return "reset";
-            case ETIMEDOUT: return "nobody";
-            default: return error.what();
+            case EPIPE:
+                return "reset";
+            case ETIMEDOUT:
+                return "nobody";
+            default:
+                return error.what();
         }
     }
 }

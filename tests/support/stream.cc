@@ -15,9 +15,12 @@ namespace proxify::test {
 
 const char* to_text(End end) {
     switch (end) {
-        case End::clean: return "clean";
-        case End::reset: return "reset";
-        case End::none_yet: return "none yet";
+        case End::clean:
+            return "clean";
+        case End::reset:
+            return "reset";
+        case End::none_yet:
+            return "none yet";
     }
     return "?";
 }
@@ -172,7 +175,8 @@ std::string Stream::receive_exactly(size_t count, Millis limit) {
         std::string next = receive(count - bytes.size(), Millis(millis_until(deadline)));
         if (next.empty())
             throw StreamError("the stream ended after " + std::to_string(bytes.size()) + " of " +
-                                  std::to_string(count) + " bytes", 0);
+                                  std::to_string(count) + " bytes",
+                              0);
         bytes += next;
     }
     return bytes;
@@ -198,9 +202,12 @@ Got Stream::receive_all(Millis limit) {
             got.bytes += next;
         }
     } catch (const StreamError& error) {
-        if (error.number == ECONNRESET || error.number == EPIPE) got.end = End::reset;
-        else if (error.number == ETIMEDOUT) got.end = End::none_yet;
-        else throw;
+        if (error.number == ECONNRESET || error.number == EPIPE)
+            got.end = End::reset;
+        else if (error.number == ETIMEDOUT)
+            got.end = End::none_yet;
+        else
+            throw;
     }
     return got;
 }

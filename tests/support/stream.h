@@ -35,7 +35,7 @@ struct Got {
 
 struct DialOptions {
     Millis limit = 10s;
-    std::string from = {};                    ///< "198.51.100.7:0", or the kernel's choice
+    std::string from = {};                   ///< "198.51.100.7:0", or the kernel's choice
     std::optional<int> receive_buffer = {};  ///< small, for a reader that is to be slow
 };
 
@@ -78,7 +78,7 @@ class Stream {
     void wait_for(short events, Moment deadline, const char* what) const;
 
     Fd socket_;
-    int stop_fd_ = -1;          ///< readable when its server wants to end
+    int stop_fd_ = -1;       ///< readable when its server wants to end
     bool is_reset_ = false;  ///< it was, in the moment between connecting and finding out
 };
 

@@ -491,12 +491,12 @@ TEST_CASE("an unknown key names the nearest known one, or where it belongs") {
 }
 
 TEST_CASE("keys that are planned are told apart from keys that are wrong") {
-    for (auto text : {service("addresses = ['198.51.100.10']"),
-                      service("targets = [{ address = 'x:1', weight = 2 }]"),
-                      service("targets = [{ address = 'x:1', backup = true }]"),
-                      service("targets = ['original']"), service("[[capture]]\ntype = 'redirect'"),
-                      service("balance = 'least-connections'"),
-                      service("health = { type = 'http' }")}) {
+    for (auto text :
+         {service("addresses = ['198.51.100.10']"),
+          service("targets = [{ address = 'x:1', weight = 2 }]"),
+          service("targets = [{ address = 'x:1', backup = true }]"),
+          service("targets = ['original']"), service("[[capture]]\ntype = 'redirect'"),
+          service("balance = 'least-connections'"), service("health = { type = 'http' }")}) {
         auto error = refusal(text);
         CAPTURE(error);
         CHECK(contains(error, "available in this version"));

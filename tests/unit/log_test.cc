@@ -16,7 +16,10 @@ static SessionRecord record() {
             .to_client = 49357,
             .duration = 2100ms,
             .tried = 1,
-            .ending = {.party = Party::target, .stage = Stage::connect, .reason = "refused", .error = ECONNREFUSED}};
+            .ending = {.party = Party::target,
+                       .stage = Stage::connect,
+                       .reason = "refused",
+                       .error = ECONNREFUSED}};
 }
 
 static const WallTime moment{std::chrono::seconds(1'700'000'000) + 203ms};
@@ -30,11 +33,12 @@ TEST_CASE("a session is one line of text, aligned with what operators of HAProxy
 }
 
 TEST_CASE("a session is one object of JSON") {
-    CHECK(render(Format::json, moment, record()) ==
-          R"({"time":"2023-11-14T22:13:20.203Z","level":"info","event":"session","id":7,"service":"web",)"
-          R"("client":"198.51.100.7:51522","original_dst":"[2001:db8::1]:443","target":"203.0.113.4:8443",)"
-          R"("to_target":812,"to_client":49357,"duration_ms":2100.000,"tried":1,"ending":"TC",)"
-          R"("reason":"refused: Connection refused"})");
+    CHECK(
+        render(Format::json, moment, record()) ==
+        R"({"time":"2023-11-14T22:13:20.203Z","level":"info","event":"session","id":7,"service":"web",)"
+        R"("client":"198.51.100.7:51522","original_dst":"[2001:db8::1]:443","target":"203.0.113.4:8443",)"
+        R"("to_target":812,"to_client":49357,"duration_ms":2100.000,"tried":1,"ending":"TC",)"
+        R"("reason":"refused: Connection refused"})");
 }
 
 TEST_CASE("a session without service and target says so") {
@@ -44,7 +48,10 @@ TEST_CASE("a session without service and target says so") {
 }
 
 TEST_CASE("what comes from outside cannot break a line of JSON") {
-    Happening odd{.level = Level::warn, .event = "odd", .message = "a \"quote\", a \\ and a \n", .fields = {{"key", "\x01"}}};
+    Happening odd{.level = Level::warn,
+                  .event = "odd",
+                  .message = "a \"quote\", a \\ and a \n",
+                  .fields = {{"key", "\x01"}}};
     CHECK(render(Format::json, moment, odd) ==
           R"({"time":"2023-11-14T22:13:20.203Z","level":"warn","event":"odd",)"
           R"("message":"a \"quote\", a \\ and a \u000a","key":"\u0001"})");

@@ -13,7 +13,8 @@ using balance::Tried;
 
 static std::shared_ptr<Target> target(uint16_t port) {
     config::TargetPort where{.kind = config::TargetPort::Kind::fixed, .value = port};
-    return std::make_shared<Target>(Ip::v4(127, 0, 0, 1), where, "127.0.0.1:" + std::to_string(port));
+    return std::make_shared<Target>(Ip::v4(127, 0, 0, 1), where,
+                                    "127.0.0.1:" + std::to_string(port));
 }
 
 static std::vector<int> picks(const Pool& pool, int count) {
@@ -77,8 +78,9 @@ TEST_CASE("a target's port is its own, the dialled one, or the dialled one moved
         config::TargetPort port;
         int dialled, reached;
     };
-    for (auto [port, dialled, reached] : {Row{{Kind::fixed, 80}, 5001, 80}, Row{{Kind::same, 0}, 5001, 5001},
-                                          Row{{Kind::offset, 1000}, 5001, 6001}})
+    for (auto [port, dialled, reached] :
+         {Row{{Kind::fixed, 80}, 5001, 80}, Row{{Kind::same, 0}, 5001, 5001},
+          Row{{Kind::offset, 1000}, 5001, 6001}})
         CHECK(port.for_dialled(static_cast<uint16_t>(dialled)) == reached);
 }
 

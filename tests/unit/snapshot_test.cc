@@ -14,10 +14,13 @@ static config::Config parse(const std::string& text) {
     return *config;
 }
 
-static std::vector<Ip> no_names(const std::string&) { return {}; }
+static std::vector<Ip> no_names(const std::string&) {
+    return {};
+}
 
-static std::shared_ptr<const Snapshot> build(const std::string& text, const Snapshot* before = nullptr,
-                                             Time now = start, const Snapshot::Resolve& resolve = no_names) {
+static std::shared_ptr<const Snapshot> build(const std::string& text,
+                                             const Snapshot* before = nullptr, Time now = start,
+                                             const Snapshot::Resolve& resolve = no_names) {
     return Snapshot::build(parse(text), resolve, before, now);
 }
 
@@ -43,8 +46,9 @@ TEST_CASE("each port leads to the service that lists it, and its neighbours lead
         int port;
         const char* service;
     };
-    for (auto [port, service] : {Row{80, "web"}, Row{79, "-"}, Row{81, "-"}, Row{99, "-"}, Row{100, "web"},
-                                 Row{102, "web"}, Row{103, "-"}, Row{25, "mail"}, Row{65535, "-"}})
+    for (auto [port, service] :
+         {Row{80, "web"}, Row{79, "-"}, Row{81, "-"}, Row{99, "-"}, Row{100, "web"},
+          Row{102, "web"}, Row{103, "-"}, Row{25, "mail"}, Row{65535, "-"}})
         CHECK(name_at(*snapshot, static_cast<uint16_t>(port)) == service);
     CHECK(snapshot->port_count() == 5);
 }
@@ -60,7 +64,8 @@ targets = ["127.0.0.1:9003", "127.0.0.1:9001"]
 name = "post"
 ports = [25]
 targets = ["127.0.0.1:9002"]
-)", before.get());
+)",
+                       before.get());
     auto old_web = before->find(80)->pool.targets()[0];
     CHECK(after->find(81)->pool.targets()[1] == old_web);
     CHECK(after->find(81)->pool.targets()[0] != old_web);
@@ -70,8 +75,9 @@ targets = ["127.0.0.1:9002"]
 
 TEST_CASE("a port that left the file keeps its service for a while, then it is forgotten") {
     auto before = build(two_services);
-    auto after = build("[[service]]\nname = \"web\"\nports = [80]\ntargets = [\"127.0.0.1:9001\"]\n",
-                       before.get(), start);
+    auto after =
+        build("[[service]]\nname = \"web\"\nports = [80]\ntargets = [\"127.0.0.1:9001\"]\n",
+              before.get(), start);
     CHECK(name_at(*after, 25) == "-");
     REQUIRE(after->find_retired(25, start));
     CHECK(after->find_retired(25, start)->name == "mail");
@@ -80,8 +86,9 @@ TEST_CASE("a port that left the file keeps its service for a while, then it is f
     CHECK_FALSE(after->find_retired(26, start));
 
     SECTION("through later reloads too") {
-        auto later = build("[[service]]\nname = \"web\"\nports = [80]\ntargets = [\"127.0.0.1:9009\"]\n",
-                           after.get(), start + 1s);
+        auto later =
+            build("[[service]]\nname = \"web\"\nports = [80]\ntargets = [\"127.0.0.1:9009\"]\n",
+                  after.get(), start + 1s);
         CHECK(later->find_retired(25, start + 1s)->name == "mail");
     }
     SECTION("unless the file has it again") {
@@ -99,7 +106,8 @@ ports = [5432]
 targets = ["db.test:1", "198.51.100.2:1", "unknown.test:1"]
 )";
     auto resolve = [](const std::string& host) {
-        return host == "db.test" ? std::vector{Ip::v4(198, 51, 100, 1), Ip::v4(198, 51, 100, 2)} : std::vector<Ip>{};
+        return host == "db.test" ? std::vector{Ip::v4(198, 51, 100, 1), Ip::v4(198, 51, 100, 2)}
+                                 : std::vector<Ip>{};
     };
     auto snapshot = build(text, nullptr, start, resolve);
     std::vector<std::string> targets;

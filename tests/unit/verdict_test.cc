@@ -28,9 +28,13 @@ TEST_CASE("`fall` bad checks in a row take a target out, `rise` good ones bring 
     };
     for (auto [rise, fall, checks, expected] : {
              Row{2, 3, "+--+--+---", "UUUUUUUUUd"},
-             Row{2, 3, "-+-++", "dddd" "U"},
+             Row{2, 3, "-+-++",
+                 "dddd"
+                 "U"},
              Row{1, 1, "+-+-", "UdUd"},
-             Row{3, 1, "+-++-+++", "Udddddd" "U"},
+             Row{3, 1, "+-++-+++",
+                 "Udddddd"
+                 "U"},
          })
         CHECK(states(rise, fall, checks) == expected);
 }

@@ -23,7 +23,8 @@ Result<Signals> Signals::open(std::initializer_list<int> numbers) {
     if (pthread_sigmask(SIG_BLOCK, &set, nullptr) != 0 || ::signal(SIGPIPE, SIG_IGN) == SIG_ERR)
         return fail(Error::from_errno(errno, "cannot block signals"));
     Fd fd = Fd::adopt(signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));
-    if (!fd) return fail(Error::from_errno(errno, "cannot listen for signals", "raise `ulimit -n`"));
+    if (!fd)
+        return fail(Error::from_errno(errno, "cannot listen for signals", "raise `ulimit -n`"));
     return Signals(std::move(fd));
 }
 
@@ -92,8 +93,9 @@ bool FileWatch::changed() {
                 continue;
             // A file that was only just created is still empty; a link, of either kind, is whole.
             if (event->mask & IN_CREATE) {
-                struct stat info {};
-                if (::lstat((watched->second.directory / event->name).c_str(), &info) != 0) continue;
+                struct stat info{};
+                if (::lstat((watched->second.directory / event->name).c_str(), &info) != 0)
+                    continue;
                 if (!S_ISLNK(info.st_mode) && info.st_nlink < 2) continue;
             }
             concerned = true;
@@ -122,7 +124,8 @@ size_t count_cores() {
 size_t count_open_fds() {
     size_t count = 0;
     std::error_code error;
-    for (auto it = fs::directory_iterator("/proc/self/fd", error); !error && it != fs::end(it); it.increment(error))
+    for (auto it = fs::directory_iterator("/proc/self/fd", error); !error && it != fs::end(it);
+         it.increment(error))
         ++count;
     return count > 0 ? count - 1 : 16;  // less the directory itself
 }

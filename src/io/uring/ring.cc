@@ -2,6 +2,7 @@
 // Ring over io_uring. The only file that includes liburing.
 #include <fcntl.h>
 #include <liburing.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -11,7 +12,6 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <linux/sockios.h>
 
 #include <deque>
 #include <thread>
@@ -27,7 +27,9 @@ namespace {
 
 constexpr int buffer_group = 0;
 
-int fd_of(Handle handle) { return static_cast<int>(handle); }
+int fd_of(Handle handle) {
+    return static_cast<int>(handle);
+}
 
 template <class T>
 int set_option(int fd, int level, int name, T value) {
@@ -81,15 +83,14 @@ struct Ring::Impl {
         if (enabled) return;
         enabled = true;
         // liburing 2.3 declares io_uring_enable_rings() and does not export it.
-        expect(::syscall(__NR_io_uring_register, ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0) == 0,
+        expect(::syscall(__NR_io_uring_register, ring.ring_fd, IORING_REGISTER_ENABLE_RINGS,
+                         nullptr, 0) == 0,
                "a ring can be enabled once it was set up");
         io_uring_register_ring_fd(&ring);  // saves a file lookup for each turn; optional
         arm_wake();
     }
 
-    void arm_wake() {
-        io_uring_prep_poll_multishot(entry(&wake_op), wake_fd.get(), POLLIN);
-    }
+    void arm_wake() { io_uring_prep_poll_multishot(entry(&wake_op), wake_fd.get(), POLLIN); }
 };
 
 Ring::Ring(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -108,8 +109,9 @@ Result<Ring> Ring::open(const Options& options) {
     if (int error = io_uring_queue_init_params(options.entries, &impl->ring, &params); error < 0) {
         const char* hint = "proxify needs Linux 6.1 or newer";
         if (error == -EPERM || error == -EACCES || error == -ENOSYS)
-            hint = "io_uring is switched off here: see sysctl kernel.io_uring_disabled, and the "
-                   "seccomp profile of the container (Docker's default one blocks it)";
+            hint =
+                "io_uring is switched off here: see sysctl kernel.io_uring_disabled, and the "
+                "seccomp profile of the container (Docker's default one blocks it)";
         if (error == -EMFILE || error == -ENFILE)
             hint = "too few file descriptors: raise `ulimit -n`";
         if (error == -ENOMEM) hint = "too little memory may be locked: raise `ulimit -l`";
@@ -198,7 +200,9 @@ void Ring::wake() {
     [[maybe_unused]] ssize_t written = ::write(impl_->wake_fd.get(), &one, sizeof one);
 }
 
-Time Ring::now() const { return impl_->now; }
+Time Ring::now() const {
+    return impl_->now;
+}
 
 uint64_t Ring::random() {
     // xorshift64*, Vigna 2016: for jitter and choice, not for secrets.
@@ -270,10 +274,12 @@ int Ring::open_stream(bool v4) {
 
 Result<Handle> Ring::listen(const Address& at, const ListenOptions& options) {
     auto cannot = [&](int error, std::string hint = {}) {
-        return fail(Error::from_errno(error, format("cannot listen on {}", at.text()), std::move(hint)));
+        return fail(
+            Error::from_errno(error, format("cannot listen on {}", at.text()), std::move(hint)));
     };
     bool as_v6 = !at.ip.is_v4;
-    Fd fd = Fd::adopt(::socket(as_v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    Fd fd = Fd::adopt(
+        ::socket(as_v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     Address bind_to = at;
     if (!fd && errno == EAFNOSUPPORT && at.ip == Ip{.bytes = {}, .is_v4 = false}) {
         // IPv6 is off in this kernel: every address then means every IPv4 address.
@@ -301,7 +307,8 @@ Result<Handle> Ring::listen(const Address& at, const ListenOptions& options) {
     }
     if (bound < 0) {
         if (errno == EADDRINUSE)
-            return cannot(EADDRINUSE, format("`ss -ltnp 'sport = :{}'` shows who has the port", at.port));
+            return cannot(EADDRINUSE,
+                          format("`ss -ltnp 'sport = :{}'` shows who has the port", at.port));
         if (errno == EACCES)
             return cannot(EACCES, "ports below 1024 need root or CAP_NET_BIND_SERVICE");
         return cannot(errno);
@@ -323,13 +330,16 @@ int Ring::bind(Handle socket, const Address& at) {
 
 int Ring::send_now(Handle socket, std::span<const std::byte> bytes) {
     for (;;) {
-        ssize_t sent = ::send(fd_of(socket), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t sent =
+            ::send(fd_of(socket), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
         if (sent >= 0) return static_cast<int>(sent);
         if (errno != EINTR) return -errno;
     }
 }
 
-int Ring::shutdown_write(Handle socket) { return ::shutdown(fd_of(socket), SHUT_WR) < 0 ? -errno : 0; }
+int Ring::shutdown_write(Handle socket) {
+    return ::shutdown(fd_of(socket), SHUT_WR) < 0 ? -errno : 0;
+}
 
 int Ring::open_pipe(size_t size, PipeEnds& ends) {
     int fds[2];
@@ -348,12 +358,14 @@ void Ring::close_pipe(PipeEnds ends) {
 
 int Ring::splice_in(Handle socket, PipeEnds pipe, size_t count) {
     // Every socket is born non-blocking: SPLICE_F_NONBLOCK alone would only speak for the pipe.
-    ssize_t moved = ::splice(fd_of(socket), nullptr, fd_of(pipe.write), nullptr, count, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    ssize_t moved = ::splice(fd_of(socket), nullptr, fd_of(pipe.write), nullptr, count,
+                             SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
     return moved < 0 ? -errno : static_cast<int>(moved);
 }
 
 int Ring::splice_out(PipeEnds pipe, Handle socket, size_t count) {
-    ssize_t moved = ::splice(fd_of(pipe.read), nullptr, fd_of(socket), nullptr, count, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    ssize_t moved = ::splice(fd_of(pipe.read), nullptr, fd_of(socket), nullptr, count,
+                             SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
     return moved < 0 ? -errno : static_cast<int>(moved);
 }
 
@@ -366,7 +378,9 @@ void Ring::reset_on_close(Handle socket) {
     set_option(fd_of(socket), SOL_SOCKET, SO_LINGER, linger{.l_onoff = 1, .l_linger = 0});
 }
 
-void Ring::close(Handle socket) { ::close(fd_of(socket)); }
+void Ring::close(Handle socket) {
+    ::close(fd_of(socket));
+}
 
 Address Ring::local_address(Handle socket) {
     sockaddr_storage address{};
@@ -379,8 +393,9 @@ Address Ring::peer_address(Handle socket) {
     sockaddr_storage address{};
     socklen_t length = sizeof address;
     if (::getpeername(fd_of(socket), reinterpret_cast<sockaddr*>(&address), &length) < 0) {
-        // A client that was reset before it was accepted is no peer any more, but its address is still
-        // known. Asked for this way it must have the exact length, which our own address has too.
+        // A client that was reset before it was accepted is no peer any more, but its address is
+        // still known. Asked for this way it must have the exact length, which our own address has
+        // too.
         ::getsockname(fd_of(socket), reinterpret_cast<sockaddr*>(&address), &length);
         address = {};
         ::getsockopt(fd_of(socket), SOL_SOCKET, SO_PEERNAME, &address, &length);
