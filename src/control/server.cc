@@ -184,6 +184,8 @@ void Server::start_workers(std::vector<Ring> rings) {
     const size_t sessions_max = (room - 2 * pipes_max) / 2;
     for (auto& ring : rings) {
         worker::Options options{
+            .first_session = workers_.size() + 1,
+            .session_step = rings.size(),
             .sessions_max = std::max<size_t>(sessions_max, 1),
             .pipes_max = pipes_max,
             .guard = &own_doors_,

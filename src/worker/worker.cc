@@ -18,7 +18,8 @@ Worker::Worker(Ring ring, telemetry::Journal& log, Options options,
       log_(log),
       options_(std::move(options)),
       snapshot_(std::move(snapshot)),
-      around_{loop_, log_, options_.guard, options_.on_failing_target} {
+      around_{loop_, log_, options_.guard, options_.on_failing_target},
+      next_id_(options_.first_session) {
     loop_.pipes().set_count_max(options_.pipes_max);
 }
 
@@ -62,7 +63,7 @@ Task<> Worker::serve(std::shared_ptr<Door> door) {
             auto arrival = capture::arrive(std::move(socket), door->kind);
             auto service = route(arrival, *door);
             loop_.spawn(hold(std::make_unique<session::Session>(
-                around_, next_id_++, std::move(arrival), std::move(service))));
+                around_, take_id(), std::move(arrival), std::move(service))));
             if (session_count_ < options_.sessions_max || draining_) continue;
         } else if (accepted == -ECANCELED) {
             break;  // the queue is empty and the listener is to go

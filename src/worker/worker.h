@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "capture/arrival.h"
@@ -20,6 +21,9 @@
 namespace proxify::worker {
 
 struct Options {
+    uint64_t first_session = 1;  ///< the number of the first session
+    uint64_t session_step =
+        1;  ///< and how far on the next one is, so that no two workers share one
     size_t sessions_max = 1000;  ///< beyond it clients wait in the kernel's accept queue
     size_t pipes_max = 64;  ///< for bulk; each takes two descriptors and up to 256 KiB while in use
     dial::Guard* guard = nullptr;
@@ -67,6 +71,7 @@ class Worker {
     io::Task<> serve(std::shared_ptr<Door> door);
     io::Task<> hold(std::unique_ptr<session::Session> session);
     io::Task<> end_drain(Duration deadline);
+    uint64_t take_id() { return std::exchange(next_id_, next_id_ + options_.session_step); }
     /// Nobody is here, and nobody can come: with a door, somebody may be in its queue.
     bool is_idle() const { return session_count_ == 0 && doors_open_ == 0; }
     std::shared_ptr<const routing::Service> route(const capture::Arrival& arrival,
@@ -81,7 +86,7 @@ class Worker {
     std::vector<std::shared_ptr<Door>> waiting_doors_;
     session::Session* sessions_ = nullptr;
     size_t session_count_ = 0;
-    uint64_t next_id_ = 1;
+    uint64_t next_id_;
     size_t doors_open_ = 0;  ///< with those that are being emptied
     bool draining_ = false;
     bool overdue_ = false;  ///< the deadline of the drain has passed

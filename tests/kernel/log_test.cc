@@ -4,6 +4,8 @@
 #include <csignal>
 #include <functional>
 
+#include <set>
+
 #include "support/json.h"
 #include "support/kernel_test.h"
 
@@ -109,6 +111,27 @@ TEST_CASE("every session writes one line with who ended it and where", "[P-44]")
         CHECK(proxify.stop() == 0);
         CHECK(session_lines(proxify.log()).size() == count);
     }
+}
+
+TEST_CASE("no two sessions have the same number, whichever worker carried them", "[P-44]") {
+    IN_NAMESPACE(ns);
+    Server web(ns, "127.0.0.1:9001", answer("web"));
+    auto proxify = Proxify::start(ns, {.config = R"([proxify]
+workers = 4
+
+[[service]]
+name    = "web"
+ports   = [5001]
+targets = ["127.0.0.1:9001"]
+)",
+                                       .flags = {"-b"}});
+    for (int i = 0; i < 40; ++i) REQUIRE(answered_by(ns, "127.0.0.1:5001") == "web");
+    std::set<std::string> numbers;
+    for (const auto& session : proxify.sessions(40)) {
+        const auto from = session.line.find("session ");
+        numbers.insert(session.line.substr(from, session.line.find(" service=") - from));
+    }
+    CHECK(numbers.size() == 40);
 }
 
 TEST_CASE("with format = json every line is one JSON object", "[P-44]") {

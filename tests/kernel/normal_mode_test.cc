@@ -79,6 +79,7 @@ ports   = [5001]
 targets = ["127.0.0.1:9001"]
 )",
                  .flags = steer ? std::vector<std::string>{"-b"} : std::vector<std::string>{}});
+        int slow = 0;
         for (int i = 0; i < 100; ++i) {
             const Moment start = now();
             Finished nc = run({.argv = {"nc", "-N", "-4", "localhost", "5001"},
@@ -86,8 +87,10 @@ targets = ["127.0.0.1:9001"]
                                .input = "hello there general kenobi\n"});
             REQUIRE(nc.out == "hello there general kenobi\n");
             REQUIRE(nc.exit_code == 0);
-            REQUIRE(now() - start < (sanitized ? 5s : 1s));
+            slow += now() - start >= 1s;
         }
+        // Other tests run at the same time, and may take a processor away from one of a hundred.
+        CHECK(slow <= 1);
         CHECK(proxify.stop() == 0);
     }
 }
