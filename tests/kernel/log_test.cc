@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <csignal>
 #include <functional>
-
 #include <set>
 
 #include "support/json.h"
