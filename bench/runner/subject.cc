@@ -99,11 +99,12 @@ static std::string haproxy_config(const World& world, const Setup& setup, bool s
         "\ndefaults\n    mode tcp\n    backlog {}\n    balance roundrobin\n    timeout connect 5s\n"
         "    timeout client 1h\n    timeout server 1h\n",
         listener_backlog);
+    text += "    option tcpka\n";  // as proxify does
     if (splice) text += "    option splice-auto\n";
     auto service = [&](const char* name, uint16_t port, const std::vector<PortSpan>& extra,
                        uint16_t target_port) {
-        text += format("\nlisten {}\n    bind :{}\n", name, port);
-        for (auto span : extra) text += format("    bind :{}-{}\n", span.first, span.last);
+        text += format("\nlisten {}\n    bind :::{} v4v6\n", name, port);
+        for (auto span : extra) text += format("    bind :::{}-{} v4v6\n", span.first, span.last);
         for (int i = 0; i < target_addresses; ++i)
             text += format("    server t{} {}:{}\n", i, target_host(i), target_port);
     };
@@ -115,22 +116,23 @@ static std::string haproxy_config(const World& world, const Setup& setup, bool s
 static std::string nginx_config(const World& world, const Setup& setup) {
     std::string text = format(
         "load_module {};\ndaemon off;\npid {}/nginx.pid;\nerror_log stderr crit;\n"
-        "worker_processes {};\n\nevents {{\n    worker_connections {};\n}}\n\n"
+        "worker_processes {};\n\nevents {{\n    worker_connections {};\n    multi_accept on;\n}}\n\n"
         "stream {{\n    access_log off;\n    tcp_nodelay on;\n    proxy_connect_timeout 5s;\n"
-        "    proxy_timeout 1h;\n    proxy_half_close on;\n",
+        "    proxy_timeout 1h;\n    proxy_half_close on;\n"
+        "    proxy_socket_keepalive on;\n",
         world.nginx_stream_module, world.folder, workers_of(world, setup),
         world.descriptors_max - 100);
     // With several workers, a queue for each: they would wake each other otherwise.
     std::string listening =
-        format("backlog={}{}", listener_backlog, setup.pinned ? "" : " reuseport");
+        format("ipv6only=off so_keepalive=on backlog={}{}", listener_backlog, setup.pinned ? "" : " reuseport");
     auto service = [&](const char* name, uint16_t port, const std::vector<PortSpan>& extra,
                        uint16_t target_port) {
         text += format("\n    upstream {} {{\n", name);
         for (int i = 0; i < target_addresses; ++i)
             text += format("        server {}:{};\n", target_host(i), target_port);
-        text += format("    }}\n    server {{\n        listen {} {};\n", port, listening);
+        text += format("    }}\n    server {{\n        listen [::]:{} {};\n", port, listening);
         for (auto span : extra)
-            text += format("        listen {}-{} {};\n", span.first, span.last, listening);
+            text += format("        listen [::]:{}-{} {};\n", span.first, span.last, listening);
         text += format("        proxy_pass {};\n    }}\n", name);
     };
     service("echo", echo_port, setup.extra_ports, target_echo_port);
