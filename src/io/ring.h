@@ -40,6 +40,9 @@ struct Event {
 struct Completion {
     using OnEvent = void (*)(Completion&, Event);
     OnEvent on_event = nullptr;
+    /// What on_event will touch besides this, or null: with thousands of sessions it has left the
+    /// cache, and is fetched while the events before it are dealt with.
+    const void* soon = nullptr;
 };
 
 /// A kernel pipe; see io/pipes.h.
@@ -117,6 +120,8 @@ class Ring {
     /// copying: bytes moved, -EAGAIN, or another -errno. 0 from a socket is its end, mostly.
     int splice_in(Handle socket, PipeEnds pipe, size_t count);
     int splice_out(PipeEnds pipe, Handle socket, size_t count);
+    /// Much will go from one to the other: where the way is short, little is to lie in between.
+    void tune_for_bulk(Handle from, Handle to);
     /// Bytes that the peer has not acknowledged yet.
     int unacknowledged(Handle socket);
     /// Makes close() send a reset and throw away what was not delivered.

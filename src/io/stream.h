@@ -116,6 +116,7 @@ class Stream {
         void await_suspend(std::coroutine_handle<> caller) {
             awaiter = caller;
             stream.receiver_ = this;
+            stream.receive_op_.soon = caller.address();
             stream.keep_receiving();
         }
         void await_resume() {}
@@ -162,6 +163,9 @@ class Stream {
     Readable readable() { return {*this}; }
     int fill(Pipe& pipe) { return pipe.fill_from(handle_); }
     int drain(Pipe& pipe) { return pipe.pour_into(handle_); }
+
+    /// Much will go from this one into `to`.
+    void tune_for_bulk(Stream& to) { ring().tune_for_bulk(handle_, to.handle_); }
 
     /// Ends every wait on this stream, now and later, with ECANCELED.
     void stop();

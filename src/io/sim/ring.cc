@@ -93,6 +93,7 @@ int Ring::splice_in(Handle socket, PipeEnds pipe, size_t count) {
 int Ring::splice_out(PipeEnds pipe, Handle socket, size_t count) {
     return impl_->world.splice_out(pipe, socket, count);
 }
+void Ring::tune_for_bulk(Handle, Handle) {}
 int Ring::unacknowledged(Handle socket) {
     return impl_->world.unacknowledged(socket);
 }
