@@ -116,15 +116,16 @@ static std::string haproxy_config(const World& world, const Setup& setup, bool s
 static std::string nginx_config(const World& world, const Setup& setup) {
     std::string text = format(
         "load_module {};\ndaemon off;\npid {}/nginx.pid;\nerror_log stderr crit;\n"
-        "worker_processes {};\n\nevents {{\n    worker_connections {};\n    multi_accept on;\n}}\n\n"
+        "worker_processes {};\n\nevents {{\n    worker_connections {};\n    multi_accept "
+        "on;\n}}\n\n"
         "stream {{\n    access_log off;\n    tcp_nodelay on;\n    proxy_connect_timeout 5s;\n"
         "    proxy_timeout 1h;\n    proxy_half_close on;\n"
         "    proxy_socket_keepalive on;\n",
         world.nginx_stream_module, world.folder, workers_of(world, setup),
         world.descriptors_max - 100);
     // With several workers, a queue for each: they would wake each other otherwise.
-    std::string listening =
-        format("ipv6only=off so_keepalive=on backlog={}{}", listener_backlog, setup.pinned ? "" : " reuseport");
+    std::string listening = format("ipv6only=off so_keepalive=on backlog={}{}", listener_backlog,
+                                   setup.pinned ? "" : " reuseport");
     auto service = [&](const char* name, uint16_t port, const std::vector<PortSpan>& extra,
                        uint16_t target_port) {
         text += format("\n    upstream {} {{\n", name);

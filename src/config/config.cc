@@ -56,7 +56,7 @@ constexpr std::string_view proxify_keys[] = {"listen", "default_service", "worke
                                              "drain_timeout", "resolve_interval"};
 constexpr std::string_view log_keys[] = {"format", "level"};
 constexpr std::string_view service_keys[] = {"name",   "ports",    "targets", "balance",
-                                             "health", "timeouts", "tries"};
+                                             "health", "timeouts", "tries",   "relay"};
 constexpr std::string_view service_later[] = {"addresses"};
 constexpr std::string_view target_keys[] = {"address"};
 constexpr std::string_view target_later[] = {"weight", "backup"};
@@ -238,6 +238,9 @@ void Reading::read_service(const Value& value, const Table& table) {
     if (auto* health = find(table, "health")) read_health(*health, draft.service.health);
     if (auto* timeouts = find(table, "timeouts")) read_timeouts(*timeouts, draft.service.timeouts);
     read_count_at(table, "tries", "tries", 100, draft.service.tries);
+    constexpr std::pair<std::string_view, RelayMode> modes[] = {{"auto", RelayMode::automatic},
+                                                                {"copy", RelayMode::copy}};
+    read_choice_at(table, "relay", "relay", modes, draft.service.relay);
     draft_.services.push_back(std::move(draft));
 }
 

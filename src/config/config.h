@@ -63,6 +63,9 @@ struct Timeouts {
     bool operator==(const Timeouts&) const = default;
 };
 
+/// How bytes move: bulk through a pipe in the kernel, or all of them through buffers of ours.
+enum class RelayMode { automatic, copy };
+
 struct Service {
     std::string name;
     std::vector<PortRange> ports;  ///< as written; may be empty when it is the default_service
@@ -70,6 +73,7 @@ struct Service {
     HealthSpec health;
     Timeouts timeouts;
     int tries = 3;  ///< targets tried for one client before it is refused
+    RelayMode relay = RelayMode::automatic;
     bool operator==(const Service&) const = default;
 };
 

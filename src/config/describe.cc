@@ -109,6 +109,7 @@ std::string describe_service(const Service& service, const Config& config) {
     if (auto timeouts = describe_timeouts(service.timeouts); !timeouts.empty())
         page.line("timeouts", timeouts);
     if (service.tries != Service{}.tries) page.line("tries", std::to_string(service.tries));
+    if (service.relay == RelayMode::copy) page.line("relay", "copy");
     return format("service {}\n", service.name) + std::move(page).text();
 }
 

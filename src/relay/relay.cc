@@ -15,14 +15,11 @@ static constexpr Duration flush_max = 2s;
 /// come to it: between them there is nothing to read.
 static constexpr size_t bulk = 128 * 1024;
 
-Relay::Relay(Loop& loop, Stream& client, Stream& target, Limits limits, uint64_t& to_target,
-             uint64_t& to_client)
+Relay::Relay(Loop& loop, Stream& client, Stream& target, Options options)
     : loop_(loop),
       client_(client),
       target_(target),
-      limits_(limits),
-      to_target_(to_target),
-      to_client_(to_client),
+      options_(options),
       last_activity_(loop.now()) {}
 
 Task<Ending> Relay::run() {
@@ -50,6 +47,7 @@ Task<> Relay::pump(Side from_side) {
     Stream& to = stream(other(from_side));
     uint64_t& moved = from_side == Side::client ? to_target_ : to_client_;
     size_t in_a_row = 0;  // bytes that came without a pause between them
+    bool tuned = false;
     for (;;) {
         Received received;
         co_await from.receive(received);
@@ -84,7 +82,9 @@ Task<> Relay::pump(Side from_side) {
             }
         }
 
-        if (in_a_row >= bulk && loop_.pipes().any_to_lend()) {
+        if (in_a_row < bulk) continue;
+        if (!std::exchange(tuned, true)) from.tune_for_bulk(to);
+        if (options_.may_splice && loop_.pipes().any_to_lend()) {
             received.chunk = {};  // its buffer goes home: this may take long
             from.hold();
             co_await from.held();
@@ -162,8 +162,8 @@ void Relay::interrupt(Ending why) {
 }
 
 Duration Relay::idle_limit() const {
-    return client_finished_ || target_finished_ ? std::min(limits_.idle, limits_.half_close)
-                                                : limits_.idle;
+    return client_finished_ || target_finished_ ? std::min(options_.idle, options_.half_close)
+                                                : options_.idle;
 }
 
 void Relay::check_idle() {

@@ -15,22 +15,25 @@
 
 namespace proxify::relay {
 
-struct Limits {
+struct Options {
     Duration idle;        ///< no byte either way
     Duration half_close;  ///< the same, once one side has finished sending
+    bool may_splice;      ///< false: every byte comes through a buffer of ours
 };
 
 class Relay {
   public:
-    /// Counts bytes into `to_target` and `to_client` as it goes.
-    Relay(io::Loop& loop, io::Stream& client, io::Stream& target, Limits limits,
-          uint64_t& to_target, uint64_t& to_client);
+    Relay(io::Loop& loop, io::Stream& client, io::Stream& target, Options options);
 
     /// Runs to the end. Both streams are quiet then, and what must be a reset will be one.
     io::Task<Ending> run();
 
     /// Ends it from outside, soon.
     void interrupt(Ending why);
+
+    // Bytes so far.
+    uint64_t to_target() const { return to_target_; }
+    uint64_t to_client() const { return to_client_; }
 
   private:
     enum class Side { client, target };
@@ -55,11 +58,12 @@ class Relay {
     io::Loop& loop_;
     io::Stream& client_;
     io::Stream& target_;
-    Limits limits_;
-    uint64_t& to_target_;
-    uint64_t& to_client_;
+    Options options_;
     IdleTimer idle_timer_{*this};
+    // Touched for each message, so they share a cache line.
     Time last_activity_;
+    uint64_t to_target_ = 0;
+    uint64_t to_client_ = 0;
     Ending ending_;
     bool client_finished_ = false;  ///< it has sent all it will
     bool target_finished_ = false;

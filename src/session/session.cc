@@ -37,12 +37,16 @@ Task<Ending> Session::carry() {
     if (Ending failed = co_await connect_to_target(); !failed.is_normal()) co_return refuse(failed);
 
     // From here on bytes may have moved, so no other target can be tried.
-    const auto& timeouts = service_->spec.timeouts;
-    relay::Relay relay(around_.loop, client_, *target_, {timeouts.idle, timeouts.half_close},
-                       record_.to_target, record_.to_client);
+    const auto& spec = service_->spec;
+    relay::Relay relay(around_.loop, client_, *target_,
+                       {.idle = spec.timeouts.idle,
+                        .half_close = spec.timeouts.half_close,
+                        .may_splice = spec.relay != config::RelayMode::copy});
     relay_ = &relay;
     Ending ending = co_await relay.run();
     relay_ = nullptr;
+    record_.to_target = relay.to_target();
+    record_.to_client = relay.to_client();
     co_return ending;
 }
 

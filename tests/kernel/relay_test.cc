@@ -258,6 +258,24 @@ TEST_CASE("a slow reader slows the writer, and memory stays bounded", "[P-20]") 
     CHECK(stalled[7].receive_exactly(32 << 20) == std::string(32 << 20, 'p'));
 }
 
+TEST_CASE("bulk takes a kernel pipe, and none where relay is copy", "[P-15]") {
+    IN_NAMESPACE(ns);
+    std::atomic<uint64_t> sent = 0;
+    Server source(ns, "127.0.0.1:9001", pour(sent));
+    for (bool copy : {false, true}) {
+        INFO(copy);
+        auto proxify =
+            Proxify::start(ns, through_5001(copy ? "relay = \"copy\"" : "relay = \"auto\""));
+        const int before = proxify.process().open_fds();
+        Stream client = Stream::dial(ns, "127.0.0.1:5001");
+        for (int i = 0; i < 64; ++i)
+            REQUIRE(client.receive_exactly(1 << 20) == std::string(1 << 20, 'p'));
+        // The client stops here, so that what is on the way stays there.
+        const int sockets = 2, pipe = 2;
+        CHECK(proxify.process().open_fds() - before == sockets + (copy ? 0 : pipe));
+    }
+}
+
 TEST_CASE("a slow target slows the client, and memory stays bounded", "[P-20]") {
     IN_NAMESPACE(ns);
     Server target(ns, "127.0.0.1:9001", stare());

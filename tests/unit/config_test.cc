@@ -69,6 +69,7 @@ TEST_CASE("a file with every key is read as it is written") {
         health = { type = "tcp", interval = "3s", timeout = "250ms", rise = 4, fall = 5, port = 81 }
         timeouts = { connect = "1s", idle = "2h", half_close = "3s" }
         tries = 7
+        relay = "copy"
         [[service]]
         name = "games"
         targets = ["203.0.113.5:*", "203.0.113.6:+1000"]
@@ -96,6 +97,7 @@ TEST_CASE("a file with every key is read as it is written") {
     CHECK(first.health == config::HealthSpec{true, 3s, 250ms, 4, 5, 81});
     CHECK(first.timeouts == config::Timeouts{1s, 2h, 3s});
     CHECK(first.tries == 7);
+    CHECK(first.relay == config::RelayMode::copy);
 
     const auto& second = config.services[1];
     CHECK(second.ports.empty());
@@ -104,6 +106,7 @@ TEST_CASE("a file with every key is read as it is written") {
     CHECK_FALSE(second.health.enabled);
     CHECK(second.timeouts == config::Timeouts{});
     CHECK(second.tries == 3);
+    CHECK(second.relay == config::RelayMode::automatic);
 }
 
 TEST_CASE("what is not written has the documented default") {
@@ -529,6 +532,7 @@ TEST_CASE("a wrong type or word is met with what was expected and what was found
          "4:9: ports: expected a number from 1 to 65535 or a range like \"5300-5399\", found true"},
         {service("name = 5"), "not valid TOML: key-value pair: cannot redefine"},
         {service("tries = \"3\""), "5:9: tries: expected a number from 1 to 100, found \"3\""},
+        {service("relay = \"splice\""), "relay: expected \"auto\" or \"copy\", found \"splice\""},
         {service("health = 1"),
          "5:10: health: expected false or a table like { interval = \"2s\" }, found 1"},
         {service("health = { interval = 2 }"),
@@ -740,6 +744,7 @@ TEST_CASE("a config is described for people") {
         health = { port = 81 }
         timeouts = { idle = "2h", half_close = "1s" }
         tries = 1
+        relay = "copy"
         [[service]]
         name = "b"
         targets = "127.0.0.1:9001"
@@ -759,6 +764,7 @@ service a
   health    tcp on port 81 every 2s, timeout 1s; up after 2, down after 3
   timeouts  idle 2h, half-close 1s
   tries     1
+  relay     copy
 
 service b
   ports     none of its own
