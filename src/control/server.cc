@@ -68,6 +68,10 @@ std::string one_line(const Error& error) {
     return line;
 }
 
+size_t worker_count(const config::Config& config) {
+    return config.workers.value_or(count_cores());
+}
+
 std::string count_text(size_t count, const char* what) {
     return format("{} {}{}", count, what, count == 1 ? "" : "s");
 }
@@ -124,7 +128,7 @@ Result<> Server::start(const config::Config& config) {
 Result<> Server::start_steered(uint16_t port, const config::Config& config) {
     TRY(config::check_listener_port(config, port));
     const PortSet ports = ports_of(config);
-    TRY_TO(rings, open_rings(config));
+    TRY_TO(rings, open_rings(worker_count(config)));
     TRY_TO(listeners, listen(port, rings.size()));
     // One member stands for the group: the kernel spreads connections over all of them.
     auto steering = steering::Steering::start(native(listeners.front()), ports);
@@ -134,7 +138,6 @@ Result<> Server::start_steered(uint16_t port, const config::Config& config) {
     }
     steering_ = std::move(*steering);
     own_doors_.steering = &*steering_;
-    own_doors_.listens[port] = true;
 
     for (const auto& warning : steering_->warnings()) log_.warn("steering_warning", warning);
     if (auto ids = steering_->ids())
@@ -145,7 +148,7 @@ Result<> Server::start_steered(uint16_t port, const config::Config& config) {
                 kernel::steering_program_name, ids->program, ids->link, ids->proxy_ports,
                 ids->proxy_sock));
     start_workers(std::move(rings));
-    hand_out({{port, listeners}}, capture::Door::steered);
+    hand_out({{port, std::move(listeners)}});
     log_.info("ready", format("ready: {} with {} steered to the listener on port {}, {}",
                               count_text(config.services.size(), "service"),
                               count_text(ports.count(), "port"), port,
@@ -154,40 +157,44 @@ Result<> Server::start_steered(uint16_t port, const config::Config& config) {
 }
 
 Result<> Server::start_bound(const config::Config& config) {
-    TRY_TO(rings, open_rings(config));
+    TRY_TO(rings, open_rings(worker_count(config)));
     TRY_TO(listeners, bind_ports(ports_of(config), rings.size()));
     start_workers(std::move(rings));
-    for (const auto& [port, group] : listeners) own_doors_.listens[port] = true;
-    hand_out(listeners, capture::Door::bound);
+    hand_out(listeners);
     log_.info("ready",
               format("ready: {} listening on {}, {}", count_text(config.services.size(), "service"),
                      count_text(listeners.size(), "port"), count_text(workers_.size(), "worker")));
     return {};
 }
 
-Result<std::vector<Ring>> Server::open_rings(const config::Config& config) {
+Result<std::vector<Ring>> Server::open_rings(size_t count) {
     std::vector<Ring> rings;
-    for (size_t count = config.workers.value_or(count_cores()); count > 0; --count) {
+    while (rings.size() < count) {
         TRY_TO(ring, Ring::open({}));
         rings.push_back(std::move(ring));
     }
     return rings;
 }
 
-void Server::start_workers(std::vector<Ring> rings) {
+/// Pipes may take a sixteenth of the descriptors. A session has two sockets; beyond what the limit
+/// allows, clients wait in the kernel's queue.
+worker::Shares Server::shares_for(size_t worker_count) const {
     const size_t limit = raise_fd_limit();
-    const size_t taken = count_open_fds() + spare_fds + snapshot_->services().size();
-    // Pipes may take a sixteenth. A session has two sockets; beyond what the limit allows,
-    // clients wait in the kernel's queue.
-    const size_t room = (limit > taken ? limit - taken : 0) / rings.size();
+    const size_t taken = fds_taken_ + spare_fds + snapshot_->services().size();
+    const size_t room = (limit > taken ? limit - taken : 0) / worker_count;
     const size_t pipes_max = std::min<size_t>(room / 32, 64);
-    const size_t sessions_max = (room - 2 * pipes_max) / 2;
+    return {.sessions_max = std::max<size_t>((room - 2 * pipes_max) / 2, 1),
+            .pipes_max = pipes_max};
+}
+
+/// Beside those that run already.
+void Server::start_workers(std::vector<Ring> rings) {
+    if (workers_.empty()) fds_taken_ = count_open_fds();
+    const auto shares = shares_for(workers_.size() + rings.size());
     for (auto& ring : rings) {
         worker::Options options{
-            .first_session = workers_.size() + 1,
-            .session_step = rings.size(),
-            .sessions_max = std::max<size_t>(sessions_max, 1),
-            .pipes_max = pipes_max,
+            .shares = shares,
+            .sessions_so_far = sessions_so_far_,
             .guard = &own_doors_,
             .is_added_by_hand =
                 [this](uint16_t port) { return steering_ && steering_->is_added_by_hand(port); },
@@ -200,14 +207,15 @@ void Server::start_workers(std::vector<Ring> rings) {
         };
         workers_.push_back(
             std::make_unique<worker::Worker>(std::move(ring), log_, std::move(options), snapshot_));
+        ++workers_running_;
+        auto* worker = workers_.back().get();
+        worker->start([this, worker] { loop_.post([this, worker] { on_worker_end(worker); }); });
     }
-    workers_running_ = workers_.size();
-    for (auto& worker : workers_)
-        worker->start([this] { loop_.post([this] { on_worker_end(); }); });
 }
 
 /// The last of them ends everything else.
-void Server::on_worker_end() {
+void Server::on_worker_end(const worker::Worker* worker) {
+    std::erase_if(retired_, [&](const auto& retired) { return retired.get() == worker; });
     if (--workers_running_ > 0) return;
     health_->stop();
     signal_arrival_.cancel();
@@ -215,19 +223,71 @@ void Server::on_worker_end() {
     loop_.stop();
 }
 
-void Server::hand_out(const Listeners& listeners, capture::Door door) {
-    for (const auto& [port, group] : listeners)
+/// Starts workers on `rings`, or retires some, and deals the listeners out anew, with `more` for
+/// the groups that have too few. No client is lost: a listener that changes hands keeps its queue,
+/// and with fewer workers each has several listeners on one port.
+void Server::set_worker_count(size_t count, std::vector<Ring> rings, const Listeners& more) {
+    const size_t before = workers_.size();
+    fds_taken_ += 2 * rings.size();
+    for (const auto& [port, group] : more) fds_taken_ += group.size();
+    start_workers(std::move(rings));
+
+    struct Move {
+        worker::Worker *from, *to;
+        uint16_t port;
+        Handle listener;
+    };
+    std::vector<Move> moves;
+    for (const auto& [port, group] : listeners_)
         for (size_t i = 0; i < group.size(); ++i)
-            workers_[i]->loop().post([worker = workers_[i].get(), listener = group[i], door] {
-                worker->listen(listener, door);
+            if (i % before != i % count)
+                moves.push_back(
+                    {workers_[i % before].get(), workers_[i % count].get(), port, group[i]});
+    std::latch moved(static_cast<ptrdiff_t>(moves.size()));
+    for (const auto& move : moves)
+        move.from->loop().post([this, move, &moved] {
+            move.from->release(move.port, move.listener, [this, move, &moved] {
+                move.to->loop().post([this, move, &moved] {
+                    move.to->listen(move.listener, door());
+                    moved.count_down();
+                });
             });
+        });
+    moved.wait();
+
+    for (; workers_.size() > count; workers_.pop_back()) {
+        auto* worker = retired_.emplace_back(std::move(workers_.back())).get();
+        worker->loop().post([worker] { worker->retire(); });
+    }
+    for (auto& worker : workers_)
+        worker->loop().post(
+            [worker = worker.get(), shares = shares_for(count)] { worker->use(shares); });
+    hand_out(more);
 }
 
-/// So many listeners on one port, or none.
+/// Deals out new listeners, each behind those that its group has already.
+void Server::hand_out(const Listeners& listeners) {
+    for (const auto& [port, added] : listeners) own_doors_.listens[port] = true;
+    for (const auto& [port, added] : listeners) {
+        auto& group = listeners_[port];
+        for (Handle listener : added) {
+            auto* worker = workers_[group.size() % workers_.size()].get();
+            group.push_back(listener);
+            worker->loop().post([this, worker, listener] { worker->listen(listener, door()); });
+        }
+    }
+}
+
+void Server::close_all(const Listeners& listeners) {
+    for (const auto& [port, group] : listeners)
+        for (Handle listener : group) loop_.ring().close(listener);
+}
+
+/// So many listeners on one port, or none. They share it, even a single one: more may join it.
 Result<std::vector<Handle>> Server::listen(uint16_t port, size_t count) {
     Ring& ring = loop_.ring();
     const Address at{any_address, port};
-    if (count > 1) {
+    if (!listeners_.contains(port)) {
         // Any process of this user may join a group of listeners, so a second proxify would take
         // half of the first one's clients without an error: look first, as one who shares with
         // nobody.
@@ -236,7 +296,7 @@ Result<std::vector<Handle>> Server::listen(uint16_t port, size_t count) {
     }
     std::vector<Handle> group;
     while (group.size() < count) {
-        auto listener = ring.listen(at, {.share_port = count > 1});
+        auto listener = ring.listen(at, {.share_port = true});
         if (!listener) {
             for (Handle other : group) ring.close(other);
             return fail(std::move(listener).error());
@@ -259,13 +319,27 @@ Result<Server::Listeners> Server::bind_ports(const PortSet& ports, size_t count)
     for (uint16_t port : steering::to_list(ports)) {
         auto group = listen(port, count);
         if (!group) {
-            for (const auto& [bound, others] : listeners)
-                for (Handle other : others) loop_.ring().close(other);
+            close_all(listeners);
             return fail(std::move(group).error());
         }
         listeners[port] = std::move(*group);
     }
     return listeners;
+}
+
+/// What the groups lack for so many workers, but for ports that are to go; or nothing.
+Result<Server::Listeners> Server::widen_groups(size_t count, const PortSet& but_for) {
+    Listeners more;
+    for (const auto& [port, group] : listeners_) {
+        if (but_for[port] || group.size() >= count) continue;
+        auto added = listen(port, count - group.size());
+        if (!added) {
+            close_all(more);
+            return fail(std::move(added).error());
+        }
+        more[port] = std::move(*added);
+    }
+    return more;
 }
 
 void Server::run() {
@@ -328,19 +402,23 @@ Result<std::string> Server::apply(const config::Config& config) {
             Error::of(format("listen changed from {} to {}, which a running proxify cannot do",
                              before.listen, config.listen),
                       "restart proxify to change it"));
-    if (config.workers != before.workers)
-        return fail(Error::of("the number of workers changed, which a running proxify cannot do",
-                              "restart proxify to change it"));
     if (options_.steer)
         TRY(config::check_listener_port(config, options_.listen.value_or(config.listen)));
     const PortSet had = ports_of(before), want = ports_of(config);
     const PortSet added = want & ~had, removed = had & ~want;
 
     // What can fail comes before anything is changed.
+    const size_t workers_had = workers_.size(), workers_wanted = worker_count(config);
+    TRY_TO(rings, open_rings(workers_wanted > workers_had ? workers_wanted - workers_had : 0));
+    TRY_TO(more, widen_groups(workers_wanted, steering_ ? PortSet() : removed));
     Listeners listeners;
     if (!steering_) {
-        TRY_TO(bound, bind_ports(added, workers_.size()));
-        listeners = std::move(bound);
+        auto bound = bind_ports(added, workers_wanted);
+        if (!bound) {
+            close_all(more);
+            return fail(std::move(bound).error());
+        }
+        listeners = std::move(*bound);
     }
 
     log_.set(log_format(config), log_level(config));
@@ -352,6 +430,7 @@ Result<std::string> Server::apply(const config::Config& config) {
     // The workers know the new services before a new port leads to it, and keeps the old ones
     // for connections on their way from a port that is being removed.
     publish(config);
+    if (workers_wanted != workers_had) set_worker_count(workers_wanted, std::move(rings), more);
     if (steering_) {
         if (auto steered = steering_->apply(want); !steered)
             log_.error("steering_failed",
@@ -359,17 +438,19 @@ Result<std::string> Server::apply(const config::Config& config) {
         for (const auto& warning : steering_->shadow_warnings(added))
             log_.warn("steering_warning", warning);
     } else {
-        for (const auto& [port, group] : listeners) own_doors_.listens[port] = true;
-        hand_out(listeners, capture::Door::bound);
+        hand_out(listeners);
         for (uint16_t port : steering::to_list(removed)) {
+            listeners_.erase(port);
             own_doors_.listens[port] = false;
             for (auto& worker : workers_)
                 worker->loop().post(
                     [worker = worker.get(), port] { worker->stop_listening(port); });
         }
     }
-    return format("{}, {} added, {} removed", count_text(config.services.size(), "service"),
-                  count_text(added.count(), "port"), count_text(removed.count(), "port"));
+    auto applied = format("{}, {} added, {} removed", count_text(config.services.size(), "service"),
+                          count_text(added.count(), "port"), count_text(removed.count(), "port"));
+    if (workers_wanted != workers_had) applied += ", " + count_text(workers_wanted, "worker");
+    return applied;
 }
 
 /// Builds a snapshot and waits until every worker uses it.
@@ -412,8 +493,9 @@ void Server::leave() {
     log_.info("draining", format("draining: no new connections; sessions may finish for {}",
                                  to_text(deadline)));
     if (steering_) steering_->end();
-    for (auto& worker : workers_)
-        worker->loop().post([worker = worker.get(), deadline] { worker->drain(deadline); });
+    for (auto* workers : {&workers_, &retired_})
+        for (auto& worker : *workers)
+            worker->loop().post([worker = worker.get(), deadline] { worker->drain(deadline); });
 }
 
 }  // namespace proxify::control

@@ -53,20 +53,25 @@ class Server {
         steering::Steering* steering = nullptr;          ///< set before the first worker starts
     };
 
-    /// By port: one listener for each worker.
+    /// By port: the listeners that share it, one for each worker at least.
     using Listeners = std::map<uint16_t, std::vector<io::Handle>>;
 
     Server(const Options& options, config::Config config, io::Ring ring, io::Signals signals);
     Result<> start(const config::Config& config);
     Result<> start_steered(uint16_t port, const config::Config& config);
     Result<> start_bound(const config::Config& config);
-    Result<std::vector<io::Ring>> open_rings(const config::Config& config);
+    Result<std::vector<io::Ring>> open_rings(size_t count);
     void start_workers(std::vector<io::Ring> rings);
-    void on_worker_end();
-    void hand_out(const Listeners& listeners, capture::Door door);
+    void on_worker_end(const worker::Worker* worker);
+    worker::Shares shares_for(size_t worker_count) const;
+    void set_worker_count(size_t count, std::vector<io::Ring> rings, const Listeners& more);
+    capture::Door door() const { return steering_ ? capture::Door::steered : capture::Door::bound; }
 
     Result<std::vector<io::Handle>> listen(uint16_t port, size_t count);
     Result<Listeners> bind_ports(const steering::PortSet& ports, size_t count);
+    Result<Listeners> widen_groups(size_t count, const steering::PortSet& but_for);
+    void close_all(const Listeners& listeners);
+    void hand_out(const Listeners& listeners);
     void reload(bool was_asked_for);
     Result<std::string> apply(const config::Config& config);
     void publish(config::Config config);
@@ -91,7 +96,12 @@ class Server {
     std::optional<health::Health> health_;
     std::optional<resolve::Resolver> resolver_;
     std::vector<std::unique_ptr<worker::Worker>> workers_;
-    size_t workers_running_ = 0;
+    std::vector<std::unique_ptr<worker::Worker>> retired_;  ///< their last sessions go on
+    size_t workers_running_ = 0;                            ///< both
+    size_t fds_taken_ = 0;                                  ///< by all but sessions and pipes
+    std::atomic<uint64_t> sessions_so_far_ = 0;
+    /// Number i of a group belongs to worker i modulo the number of workers.
+    Listeners listeners_;
     bool leaving_ = false;
 };
 

@@ -16,7 +16,7 @@ Listener::Listener(Loop& loop, Handle handle)
 
 Listener::~Listener() {
     expect(!accepting_ && accepted_.empty(), "a listener goes once it was finished");
-    loop_.ring().close(handle_);
+    if (!released_) loop_.ring().close(handle_);
 }
 
 void Listener::keep_accepting() {
@@ -49,6 +49,7 @@ int Listener::take() {
         return accepted;
     }
     if (error_ != 0) return std::exchange(error_, 0);
+    if (released_) return -ECANCELED;
     // Finishing: no accept of ours is in the kernel, so its queue is emptied by hand.
     int accepted = loop_.ring().accept_now(handle_);
     return accepted == -EAGAIN ? -ECANCELED : accepted;
@@ -62,6 +63,11 @@ void Listener::finish() {
     if (std::exchange(finishing_, true)) return;
     pause();
     if (awaiter_ && !accepting_) std::exchange(awaiter_, {}).resume();
+}
+
+void Listener::release() {
+    released_ = true;
+    finish();
 }
 
 }  // namespace proxify::io

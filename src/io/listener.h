@@ -34,7 +34,11 @@ class Listener {
     void pause();
     /// Accepts no more by itself: accept() gives what is in the queue, and then -ECANCELED.
     void finish();
+    /// Accepts no more: accept() gives what was taken already, and then -ECANCELED. The socket and
+    /// its queue are left to whoever listens next.
+    void release();
 
+    Handle handle() const { return handle_; }
     Address address() const { return address_; }
 
   private:
@@ -59,6 +63,7 @@ class Listener {
     bool accepting_ = false;
     bool cancelling_ = false;
     bool finishing_ = false;
+    bool released_ = false;
 };
 
 }  // namespace proxify::io

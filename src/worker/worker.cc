@@ -18,9 +18,8 @@ Worker::Worker(Ring ring, telemetry::Journal& log, Options options,
       log_(log),
       options_(std::move(options)),
       snapshot_(std::move(snapshot)),
-      around_{loop_, log_, options_.guard, options_.on_failing_target},
-      next_id_(options_.first_session) {
-    loop_.pipes().set_count_max(options_.pipes_max);
+      around_{loop_, log_, options_.guard, options_.on_failing_target} {
+    use(options_.shares);
 }
 
 Worker::~Worker() {
@@ -38,18 +37,33 @@ void Worker::join() {
     if (thread_.joinable()) thread_.join();
 }
 
+void Worker::use(Shares shares) {
+    options_.shares = shares;
+    loop_.pipes().set_count_max(shares.pipes_max);
+}
+
 void Worker::listen(Handle listener, capture::Door kind) {
     auto door = std::make_shared<Door>(loop_, listener, kind);
-    doors_[door->listener.address().port] = door;
+    doors_.emplace(door->listener.address().port, door);
     loop_.spawn(serve(door));
 }
 
 void Worker::stop_listening(uint16_t port) {
-    auto found = doors_.find(port);
-    if (found == doors_.end()) return;
-    found->second->listener.finish();
-    found->second->room.raise();
-    doors_.erase(found);
+    for (auto found = doors_.find(port); found != doors_.end(); found = doors_.find(port)) {
+        auto door = doors_.extract(found).mapped();
+        door->listener.finish();
+        door->room.raise();
+    }
+}
+
+void Worker::release(uint16_t port, Handle listener, std::move_only_function<void()> on_released) {
+    auto [found, end] = doors_.equal_range(port);
+    while (found != end && found->second->listener.handle() != listener) ++found;
+    expect(found != end, "a listener is released by the worker that has it");
+    auto door = doors_.extract(found).mapped();
+    door->on_released = std::move(on_released);
+    door->listener.release();
+    door->room.raise();
 }
 
 Task<> Worker::serve(std::shared_ptr<Door> door) {
@@ -64,9 +78,9 @@ Task<> Worker::serve(std::shared_ptr<Door> door) {
             auto service = route(arrival, *door);
             loop_.spawn(hold(std::make_unique<session::Session>(
                 around_, take_id(), std::move(arrival), std::move(service))));
-            if (session_count_ < options_.sessions_max || draining_) continue;
+            if (session_count_ < options_.shares.sessions_max || draining_) continue;
         } else if (accepted == -ECANCELED) {
-            break;  // the queue is empty and the listener is to go
+            break;  // the queue is empty, or left to another worker
         } else if (accepted == -ECONNABORTED || accepted == -EINTR || accepted == -EAGAIN) {
             continue;
         } else if (!std::exchange(complained, true)) {
@@ -81,6 +95,7 @@ Task<> Worker::serve(std::shared_ptr<Door> door) {
         std::erase(waiting_doors_, door);
     }
     --doors_open_;
+    if (door->on_released) door->on_released();
     if (is_idle()) drained_.raise();
 }
 

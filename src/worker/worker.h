@@ -20,18 +20,21 @@
 
 namespace proxify::worker {
 
-struct Options {
-    uint64_t first_session = 1;  ///< the number of the first session
-    uint64_t session_step =
-        1;  ///< and how far on the next one is, so that no two workers share one
+/// How much of the process's descriptors a worker may use.
+struct Shares {
     size_t sessions_max = 1000;  ///< beyond it clients wait in the kernel's accept queue
     size_t pipes_max = 64;  ///< for bulk; each takes two descriptors and up to 256 KiB while in use
+};
+
+struct Options {
+    Shares shares;
+    std::atomic<uint64_t>& sessions_so_far;  ///< of all workers: sessions are numbered by it
     dial::Guard* guard = nullptr;
     /// Whether a port is in proxy_ports because somebody put it there by hand. Asked for
     /// retired ports only.
     std::function<bool(uint16_t port)> is_added_by_hand = [](uint16_t) { return false; };
     /// Called on the worker's thread.
-    std::function<void(const routing::Service&, balance::Target&)> on_failing_target;
+    std::function<void(const routing::Service&, balance::Target&)> on_failing_target = {};
 };
 
 class Worker {
@@ -49,9 +52,15 @@ class Worker {
     // Everything below runs on the worker's thread: post() it.
 
     void use(std::shared_ptr<const routing::Snapshot> snapshot) { snapshot_ = std::move(snapshot); }
+    void use(Shares shares);
     void listen(io::Handle listener, capture::Door door);
-    /// Serves what is in the queue of the listener on `port`, then closes it.
+    /// Serves what is in the queues of the listeners on `port`, then closes them.
     void stop_listening(uint16_t port);
+    /// Stops accepting from one listener on `port` and leaves its queue as it is: `on_released`
+    /// says that another worker may listen.
+    void release(uint16_t port, io::Handle listener, std::move_only_function<void()> on_released);
+    /// Without a listener: the loop ends with the last session.
+    void retire() { loop_.stop(); }
 
     /// Accepts no more; sessions may finish until `deadline` has passed, then they are reset.
     /// The loop ends with the last of them.
@@ -66,12 +75,15 @@ class Worker {
         io::Listener listener;
         io::Signal room;  ///< raised when a session ended while this door waited
         capture::Door kind;
+        std::move_only_function<void()> on_released;
     };
 
     io::Task<> serve(std::shared_ptr<Door> door);
     io::Task<> hold(std::unique_ptr<session::Session> session);
     io::Task<> end_drain(Duration deadline);
-    uint64_t take_id() { return std::exchange(next_id_, next_id_ + options_.session_step); }
+    uint64_t take_id() {
+        return options_.sessions_so_far.fetch_add(1, std::memory_order_relaxed) + 1;
+    }
     /// Nobody is here, and nobody can come: with a door, somebody may be in its queue.
     bool is_idle() const { return session_count_ == 0 && doors_open_ == 0; }
     std::shared_ptr<const routing::Service> route(const capture::Arrival& arrival,
@@ -82,11 +94,10 @@ class Worker {
     Options options_;
     std::shared_ptr<const routing::Snapshot> snapshot_;
     session::Surroundings around_;
-    std::map<uint16_t, std::shared_ptr<Door>> doors_;  ///< by local port
+    std::multimap<uint16_t, std::shared_ptr<Door>> doors_;  ///< by local port
     std::vector<std::shared_ptr<Door>> waiting_doors_;
     session::Session* sessions_ = nullptr;
     size_t session_count_ = 0;
-    uint64_t next_id_;
     size_t doors_open_ = 0;  ///< with those that are being emptied
     bool draining_ = false;
     bool overdue_ = false;  ///< the deadline of the drain has passed

@@ -2,8 +2,10 @@
 // targets.toml edited while proxify runs, well and badly.
 #include <cerrno>
 #include <csignal>
+#include <filesystem>
 #include <functional>
 #include <set>
+#include <thread>
 
 #include "support/kernel_test.h"
 
@@ -264,6 +266,69 @@ TEST_CASE("a bad edit changes nothing and says why, and the next good one applie
     proxify.reload(web("[5001, 5003]"));
     CHECK(answered_by(ns, at(5003)) == "blue");
     CHECK(answered_by(ns, at(5002)) == "refused");
+}
+
+TEST_CASE("the number of workers changes under load, and no client is lost", "[P-37]") {
+    IN_NAMESPACE(ns);
+    Server blue(ns, "127.0.0.1:9001", answer("blue"));
+    Server echoing(ns, "127.0.0.1:9002", echo());
+    auto with_workers = [](int count) {
+        return "[proxify]\nworkers = " + std::to_string(count) +
+               "\n[[service]]\nname = \"web\"\nports = [5001]\nhealth = false\n"
+               "targets = [\"127.0.0.1:9001\"]\n"
+               "[[service]]\nname = \"echo\"\nports = [5002]\nhealth = false\n"
+               "targets = [\"127.0.0.1:9002\"]\n";
+    };
+    for (bool steered : {true, false}) {
+        INFO(steered);
+        Setup setup{.config = with_workers(1)};
+        if (steered) setup.flags = {"-b"};
+        auto proxify = Proxify::start(ns, std::move(setup));
+        auto count_threads = [&] {
+            auto tasks = "/proc/" + std::to_string(proxify.process().pid()) + "/task";
+            return std::ranges::distance(std::filesystem::directory_iterator(tasks));
+        };
+        const auto threads_beside = count_threads() - 1;
+
+        std::atomic<bool> enough = false;
+        std::atomic<int> served = 0, lost = 0;
+        auto knock = [&] {
+            while (!enough) ++(answered_by(ns, "127.0.0.1:5001") == "blue" ? served : lost);
+        };
+        std::vector<std::jthread> load;
+        struct Stop {
+            std::atomic<bool>& enough;
+            ~Stop() { enough = true; }
+        } stop{enough};
+        for (int i = 0; i < 4; ++i) load.emplace_back(knock);
+
+        std::vector<Stream> long_lived;
+        for (int count : {4, 1, 3, 2, 8, 5, 1}) {
+            INFO(count);
+            proxify.reload(with_workers(count));
+            CHECK(find_line(proxify.log(), {"reload: applied", std::to_string(count) + " worker"}));
+            for (int i = 0; i < 8; ++i) {
+                long_lived.push_back(Stream::dial(ns, "127.0.0.1:5002"));
+                long_lived.back().send("here");
+                CHECK(long_lived.back().receive_exactly(4) == "here");
+            }
+            const int before = served;
+            CHECK(eventually([&] { return served > before + 20; }));
+        }
+        // Workers that were retired go on for the sessions they have.
+        CHECK(count_threads() > threads_beside + 1);
+        for (auto& stream : long_lived) {
+            stream.send("still here");
+            CHECK(stream.receive_exactly(10) == "still here");
+        }
+        long_lived.clear();
+        CHECK(eventually([&] { return count_threads() == threads_beside + 1; }));
+
+        enough = true;
+        load.clear();
+        CHECK(lost == 0);
+        CHECK(proxify.stop() == 0);
+    }
 }
 
 TEST_CASE("a file that is deleted and comes back is no disaster", "[P-39]") {

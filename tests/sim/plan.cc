@@ -28,9 +28,9 @@ class Drawing {
         plan.ring.buffers = 1u << dice_.between(1, 6);
         plan.ring.buffer_size = static_cast<unsigned>(dice_.between(32, 2048));
         plan.steered = dice_.chance(0.5);
-        plan.sessions_max = dice_.chance(0.2) ? dice_.between(1, 6) : 1000;
+        plan.shares.sessions_max = dice_.chance(0.2) ? dice_.between(1, 6) : 1000;
         bulk_ = dice_.chance(0.04);
-        plan.pipes_max = bulk_ ? dice_.below(4) : 0;
+        plan.shares.pipes_max = bulk_ ? dice_.below(4) : 0;
         if (bulk_) plan.ring.buffer_size = 4096;
         checked_ = dice_.chance(0.3);
         plan.names["db.internal"] = {target_ip(0), target_ip(dice_.below(target_count))};
@@ -68,6 +68,8 @@ class Drawing {
                                         ? any_port()
                                         : ports[dice_.below(ports.size())],
                                     client_script()});
+        for (auto count = dice_.below(4); count > 0; --count)
+            plan.handovers.push_back(dice_.up_to(plan.drain_at));
         return plan;
     }
 

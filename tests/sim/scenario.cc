@@ -50,7 +50,7 @@ class Kept : public telemetry::Journal {
 /// Knows which sources were let through, and that each was forgotten.
 class CountingGuard : public dial::Guard {
   public:
-    CountingGuard(const std::set<uint16_t>& steered, const std::set<uint16_t>& own)
+    CountingGuard(const std::set<uint16_t>& steered, const std::map<uint16_t, Handle>& own)
         : steered_(steered), own_(own) {}
     Way way_to(uint16_t port) const override {
         return steered_.contains(port) ? Way::steered : own_.contains(port) ? Way::own : Way::open;
@@ -61,7 +61,7 @@ class CountingGuard : public dial::Guard {
 
   private:
     const std::set<uint16_t>& steered_;
-    const std::set<uint16_t>& own_;
+    const std::map<uint16_t, Handle>& own_;
 };
 
 /// If the process dies in a run, its last words say which run it was.
@@ -113,14 +113,12 @@ class Life {
         };
         for (const auto& [ip, door] : plan_.targets) world_.put_target(ip, door);
 
-        worker_.loop().pipes().set_count_max(plan_.pipes_max);
         if (plan_.steered) {
-            worker_.listen(listen_on(steering_port), capture::Door::steered);
+            worker_.listen(listen_on(steering_port), door());
             for (uint16_t port : ports_of(plan_.config)) steer(port);
             for (uint16_t port : plan_.added_by_hand) steer(port);
         } else {
-            for (uint16_t port : ports_of(plan_.config))
-                worker_.listen(listen_on(port), capture::Door::bound);
+            for (uint16_t port : ports_of(plan_.config)) worker_.listen(listen_on(port), door());
         }
         health_.follow(*snapshot_);
 
@@ -129,13 +127,16 @@ class Life {
             world_.add_client(start + client.when, {Ip::v4(203, 0, 113, 1), client.port},
                               client.script);
         for (const auto& reload : plan_.reloads)
-            on_worker(start + reload.when, [this, &reload] { apply(reload.config); });
+            on_worker(start + reload.when,
+                      [this, &reload] { when_settled([this, &reload] { apply(reload.config); }); });
         for (const auto& change : plan_.answers)
             world_.at(start + change.when,
                       [this, &change] { world_.target(change.target).answer = change.answer; });
         for (const auto& change : plan_.states)
             on_worker(start + change.when, [this, &change] { set_state(change); });
-        on_worker(start + plan_.drain_at, [this] { drain(); });
+        for (Duration when : plan_.handovers)
+            on_worker(start + when, [this] { when_settled([this] { hand_over(); }); });
+        on_worker(start + plan_.drain_at, [this] { when_settled([this] { drain(); }); });
     }
 
     Past live() {
@@ -147,17 +148,17 @@ class Life {
 
   private:
     worker::Options worker_options() {
-        worker::Options options;
-        options.sessions_max = plan_.sessions_max;
-        options.guard = &guard_;
-        options.is_added_by_hand = [this](uint16_t port) {
-            return plan_.added_by_hand.contains(port);
+        return {
+            .shares = plan_.shares,
+            .sessions_so_far = sessions_so_far_,
+            .guard = &guard_,
+            .is_added_by_hand =
+                [this](uint16_t port) { return plan_.added_by_hand.contains(port); },
+            .on_failing_target =
+                [this](const routing::Service& service, balance::Target& target) {
+                    health_.suspect(service.name, &target);
+                },
         };
-        options.on_failing_target = [this](const routing::Service& service,
-                                           balance::Target& target) {
-            health_.suspect(service.name, &target);
-        };
-        return options;
     }
 
     std::shared_ptr<const routing::Snapshot> build(const config::Config& config,
@@ -168,9 +169,34 @@ class Life {
         return past_.snapshots.back().snapshot;
     }
 
+    capture::Door door() const {
+        return plan_.steered ? capture::Door::steered : capture::Door::bound;
+    }
+
     Handle listen_on(uint16_t port) {
-        own_.insert(port);
-        return *worker_.loop().ring().listen({Ip::v4(0, 0, 0, 0), port}, {});
+        Handle listener = *worker_.loop().ring().listen({Ip::v4(0, 0, 0, 0), port}, {});
+        own_.emplace(port, listener);
+        return listener;
+    }
+
+    /// As between two workers, when their number changes. What comes next waits for it, as
+    /// control/ does.
+    void hand_over() {
+        if (past_.drained_from != Time::max()) return;
+        moving_ = own_.size();
+        for (auto [port, listener] : std::map(own_))
+            worker_.release(port, listener, [this, listener] {
+                worker_.listen(listener, door());
+                if (--moving_ > 0) return;
+                for (auto& act : std::exchange(waiting_, {})) when_settled(std::move(act));
+            });
+    }
+
+    void when_settled(std::move_only_function<void()> act) {
+        if (moving_ == 0)
+            act();
+        else
+            waiting_.push_back(std::move(act));
     }
 
     void steer(uint16_t port) {
@@ -203,14 +229,14 @@ class Life {
                 return;
             }
             listeners.push_back(*listener);
-            own_.insert(port);
+            own_[port] = *listener;
         }
         if (world_.tracing())
             world_.note(
                 format("reload: {} services, {} ports", config.services.size(), want.size()));
         snapshot_ = build(config, snapshot_.get());
         worker_.use(snapshot_);
-        for (Handle listener : listeners) worker_.listen(listener, capture::Door::bound);
+        for (Handle listener : listeners) worker_.listen(listener, door());
         for (uint16_t port : want)
             if (plan_.steered) steer(port);
         for (uint16_t port : had) {
@@ -244,7 +270,10 @@ class Life {
     const Plan& plan_;
     World& world_;
     std::set<uint16_t> steered_;
-    std::set<uint16_t> own_;  ///< ports that we listen on ourselves
+    std::map<uint16_t, Handle> own_;  ///< ports that we listen on ourselves
+    size_t moving_ = 0;               ///< listeners on their way from one worker to the next
+    std::vector<std::move_only_function<void()>> waiting_;
+    std::atomic<uint64_t> sessions_so_far_ = 0;
     CountingGuard guard_;
     Past past_;
     std::shared_ptr<const routing::Snapshot> snapshot_;

@@ -16,6 +16,7 @@
 #include "config/config.h"
 #include "io/sim/world.h"
 #include "telemetry/log.h"
+#include "worker/worker.h"
 
 namespace proxify::test {
 
@@ -44,8 +45,7 @@ struct Plan {
     io::sim::Faults faults;
     io::Ring::Options ring{.entries = 64, .completions = 1024, .buffers = 16, .buffer_size = 1024};
     bool steered = false;  ///< one listener for all ports, or one for each
-    size_t sessions_max = 1000;
-    size_t pipes_max = 0;
+    worker::Shares shares{.sessions_max = 1000, .pipes_max = 0};
     config::Config config;
     std::map<std::string, std::vector<Ip>> names;
     std::map<Ip, io::sim::Door> targets;
@@ -54,6 +54,7 @@ struct Plan {
     std::vector<Reload> reloads;
     std::vector<NewAnswer> answers;
     std::vector<NewState> states;
+    std::vector<Duration> handovers;  ///< each listener is released, and listened on again
     Duration drain_at = 10s;
 
     static Plan drawn(uint64_t seed);

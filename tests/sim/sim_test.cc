@@ -111,12 +111,24 @@ TEST_CASE("clients that wait in the queue when a drain begins are served") {
 
 TEST_CASE("no session outlives a drain, not even one that begins in it") {
     Plan plan = plain_plan(40, {.says = 100, .ends = Script::Ends::never});
-    plan.sessions_max = 1;
+    plan.shares.sessions_max = 1;
     plan.drain_at = 10ms;
     plan.config.drain = 1s;
     Outcome outcome = run(plan);
     nothing_is_lost(outcome);
     CHECK(outcome.count("OD") + outcome.count("OC") == 40);
+}
+
+TEST_CASE("a listener that changes hands keeps the clients in its queue") {
+    for (bool steered : {false, true}) {
+        Plan plan = plain_plan(40, {.says = 2000});
+        plan.steered = steered;
+        plan.shares.sessions_max = 2;  // the others wait in the queue
+        for (int i = 0; i < 50; ++i) plan.handovers.push_back(i * 100us);
+        Outcome outcome = run(plan);
+        nothing_is_lost(outcome);
+        CHECK(outcome.count("--") == 40);
+    }
 }
 
 TEST_CASE("a client that never reads costs the others nothing") {
@@ -150,7 +162,7 @@ TEST_CASE("bulk in pipes leaves the buffers to others") {
         plain_plan(12, {.says = 3'000'000, .step = 180'000, .pace = 100ms, .window = 200'000});
     for (size_t i = 0; i < 6; ++i)
         plan.clients[i] = {.when = 400ms, .port = 5000, .script = {.says = 2'000}};
-    plan.pipes_max = 4;
+    plan.shares.pipes_max = 4;
     plan.ring.buffers = 4;
     plan.ring.buffer_size = 16'384;
     plan.targets.begin()->second.script = [](Random&) {
@@ -169,7 +181,7 @@ TEST_CASE("bulk that went through a pipe ends with a reset where its source did"
         Plan plan = plain_plan(
             4, {.says = 900'000, .resets_after = 700'000, .step = 65'536, .window = 200'000});
         plan.seed = seed;
-        plan.pipes_max = 2;
+        plan.shares.pipes_max = 2;
         plan.ring.buffer_size = 16'384;
         plan.targets.begin()->second.script = [](Random&) {
             return Script{.step = 65'536, .window = 200'000};

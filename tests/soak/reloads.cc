@@ -10,6 +10,9 @@ namespace proxify::test::soak {
 // A port has changed hands when the log says so, and that takes no longer than this.
 static constexpr Millis heed_limit = 20s;
 
+// Listeners are kept when workers go, so a run begins with as many as it will ever have.
+static constexpr int workers_max = 3;
+
 Reloads::Reloads(const Namespace& where, std::string path, uint64_t seed)
     : where_(where), path_(std::move(path)) {
     has_bpftool_ = run({.argv = {"sh", "-c", "command -v bpftool"}}).exit_code == 0;
@@ -74,9 +77,9 @@ std::string Reloads::draw(Random& random) {
     };
     // No two files are the same, so that each is heeded with a line in the log.
     std::string text = format(
-        "[proxify]\ndefault_service = \"steady\"\nresolve_interval = \"{}ms\"\n"
+        "[proxify]\ndefault_service = \"steady\"\nresolve_interval = \"{}ms\"\nworkers = {}\n"
         "[log]\nformat = \"json\"\n",
-        30'000 + generation_);
+        30'000 + generation_, generation_ == 1 ? workers_max : random.between(1, workers_max));
     text += service("steady", open(ports_of(Family::steady)), any_targets(random));
     text +=
         service("greeted", open(ports_of(Family::greeted)), "\"127.0.0.1:9011\", \"[::1]:9012\"");

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+// A worker on the real io_uring with too little of everything: what it lacks makes clients wait in
+// line, and costs none of them a byte.
+#include <algorithm>
+#include <future>
+#include <latch>
+#include <mutex>
+#include <thread>
+
+#include "support/kernel_test.h"
+#include "support/pattern.h"
+#include "worker/worker.h"
+
+using namespace proxify;
+using namespace proxify::test;
+
+namespace {
+
+class Records : public telemetry::Journal {
+  public:
+    void session(telemetry::SessionRecord&& record) override {
+        std::lock_guard lock(mutex_);
+        records_.push_back(std::move(record));
+    }
+    void write(telemetry::Level, const char*, std::string,
+               std::vector<std::pair<const char*, std::string>>) override {}
+    std::vector<telemetry::SessionRecord> all() {
+        std::lock_guard lock(mutex_);
+        return records_;
+    }
+
+  private:
+    std::mutex mutex_;
+    std::vector<telemetry::SessionRecord> records_;
+};
+
+/// One worker that listens on port 5001 inside a namespace, with a target at 127.0.0.1:9001.
+class Bench {
+  public:
+    Bench(const Namespace& ns, io::Ring::Options ring, worker::Shares shares = {}) {
+        auto config = config::parse(
+            "[[service]]\nname = \"web\"\nports = [5001]\nhealth = false\n"
+            "targets = [\"127.0.0.1:9001\"]\n",
+            "targets.toml");
+        auto snapshot = routing::Snapshot::build(
+            *config, [](const std::string&) { return std::vector<Ip>(); }, nullptr,
+            std::chrono::steady_clock::now());
+        ns.run([&] {
+            worker_.emplace(*io::Ring::open(ring), records_,
+                            worker::Options{.shares = shares, .sessions_so_far = sessions_},
+                            snapshot);
+            io::Handle listener =
+                *worker_->loop().ring().listen({Ip{.bytes = {}, .is_v4 = false}, 5001}, {});
+            worker_->start([] {});
+            post([this, listener] { worker_->listen(listener, capture::Door::bound); });
+        });
+    }
+    ~Bench() {
+        post([this] { worker_->drain(0s); });
+        worker_->join();
+    }
+
+    void post(io::Loop::Message message) { worker_->loop().post(std::move(message)); }
+    /// Asks on the worker's thread.
+    template <class T>
+    T ask(std::function<T(worker::Worker&)> question) {
+        std::promise<T> answer;
+        post([&] { answer.set_value(question(*worker_)); });
+        return answer.get_future().get();
+    }
+    std::vector<telemetry::SessionRecord> records() { return records_.all(); }
+
+  private:
+    Records records_;
+    std::atomic<uint64_t> sessions_ = 0;
+    std::optional<worker::Worker> worker_;
+};
+
+/// Each sends its own bytes to an echo, and compares what comes back. How many were served well.
+int exchange(const Namespace& ns, int clients, size_t size) {
+    std::atomic<int> good = 0;
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < clients; ++i)
+        threads.emplace_back([&, i] {
+            try {
+                Pattern pattern(static_cast<uint64_t>(i));
+                Stream client = Stream::dial(ns, "127.0.0.1:5001");
+                std::jthread sender([&] {
+                    try {
+                        send_pattern(client, pattern, size);
+                        client.finish();
+                    } catch (const std::exception&) {
+                        // then not all comes back either
+                    }
+                });
+                receive_pattern(client, pattern, size);
+                ++good;
+            } catch (const std::exception&) {
+            }
+        });
+    threads.clear();
+    return good;
+}
+
+}  // namespace
+
+TEST_CASE("a completion queue of 8 carries 100 clients without losing an event", "[P-18]") {
+    IN_NAMESPACE(ns);
+    Server target(ns, "127.0.0.1:9001", echo());
+    Bench bench(ns, {.entries = 4, .completions = 8, .buffers = 16, .buffer_size = 512});
+    CHECK(exchange(ns, 100, 64 * 1024) == 100);
+    CHECK(eventually([&] { return bench.records().size() == 100; }));
+}
+
+TEST_CASE("two receive buffers serve 100 clients, and the waits are counted", "[P-18]") {
+    IN_NAMESPACE(ns);
+    Server target(ns, "127.0.0.1:9001", echo());
+    Bench bench(ns, {.entries = 64, .completions = 1024, .buffers = 2, .buffer_size = 512});
+    CHECK(exchange(ns, 100, 64 * 1024) == 100);
+    CHECK(bench.ask<uint64_t>([](auto& worker) { return worker.loop().times_starved(); }) > 0);
+    CHECK(eventually([&] { return bench.records().size() == 100; }));
+    for (const auto& record : bench.records()) {
+        CHECK(record.to_target == 64 * 1024);
+        CHECK(record.to_client == 64 * 1024);
+        CHECK(record.ending.is_normal());
+    }
+}
+
+TEST_CASE("clients who queue while a worker is busy are served, in the order they came", "[P-18]") {
+    IN_NAMESPACE(ns);
+    Server target(ns, "127.0.0.1:9001", answer("web"));
+    Bench bench(ns, {.entries = 64, .completions = 1024, .buffers = 16, .buffer_size = 512});
+    std::latch busy(1);
+    bench.post([&] { busy.wait(); });
+    std::vector<Stream> clients;
+    std::vector<std::string> came;
+    for (int i = 0; i < 400; ++i) {
+        clients.push_back(Stream::dial(ns, "127.0.0.1:5001"));
+        came.push_back(clients.back().local().text());
+        clients.back().send("?");
+    }
+    busy.count_down();
+    for (auto& client : clients) CHECK(client.receive_line() == "web\n");
+    clients.clear();
+    REQUIRE(eventually([&] { return bench.records().size() == 400; }));
+    auto records = bench.records();
+    std::ranges::sort(records, {}, [](const auto& record) { return record.id; });
+    std::vector<std::string> served;
+    for (const auto& record : records) served.push_back(record.client.text());
+    CHECK(served == came);
+}
+
+TEST_CASE("with room for two sessions forty clients are served two at a time", "[P-21]") {
+    IN_NAMESPACE(ns);
+    Server target(ns, "127.0.0.1:9001", echo());
+    Bench bench(ns, {.entries = 64, .completions = 1024, .buffers = 16, .buffer_size = 512},
+                {.sessions_max = 2, .pipes_max = 0});
+    CHECK(exchange(ns, 40, 100'000) == 40);
+    CHECK(eventually([&] { return bench.records().size() == 40; }));
+    CHECK(eventually([&] {
+        return bench.ask<size_t>([](auto& worker) { return worker.session_count(); }) == 0;
+    }));
+}
