@@ -1,24 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "balance/pool.h"
 
+#include <algorithm>
+#include <iterator>
+
 namespace proxify::balance {
 
-Target* Pool::pick(const Tried& tried) const {
-    size_t first = next_.load(std::memory_order_relaxed);
-    for (;;) {
-        Target* found = nullptr;
-        size_t after = 0;
-        for (size_t i = 0; i < targets_.size() && !found; ++i) {
-            size_t at = (first + i) % targets_.size();
-            Target& target = *targets_[at];
-            if (!target.up.load(std::memory_order_relaxed) || tried.contains(target)) continue;
-            found = &target;
-            after = (at + 1) % targets_.size();
-        }
-        // Another worker may have picked meanwhile: then look again from where it stopped.
-        if (!found || next_.compare_exchange_weak(first, after, std::memory_order_relaxed))
-            return found;
-    }
+static std::vector<Member> only(const std::vector<Member>& members, bool backups) {
+    std::vector<Member> out;
+    std::ranges::copy_if(members, std::back_inserter(out),
+                         [&](const Member& member) { return member.is_backup == backups; });
+    return out;
+}
+
+Pool::Pool(config::Balance policy, const std::vector<Member>& members)
+    : targets_tier_(policy, only(members, false)), backups_tier_(policy, only(members, true)) {
+    for (const auto& member : members) targets_.push_back(member.target);
 }
 
 }  // namespace proxify::balance

@@ -58,8 +58,7 @@ constexpr std::string_view log_keys[] = {"format", "level"};
 constexpr std::string_view service_keys[] = {"name",   "ports",    "targets", "balance",
                                              "health", "timeouts", "tries",   "relay"};
 constexpr std::string_view service_later[] = {"addresses"};
-constexpr std::string_view target_keys[] = {"address"};
-constexpr std::string_view target_later[] = {"weight", "backup"};
+constexpr std::string_view target_keys[] = {"address", "weight", "backup"};
 constexpr std::string_view health_keys[] = {"type", "interval", "timeout", "rise", "fall", "port"};
 constexpr std::string_view timeouts_keys[] = {"connect", "idle", "half_close"};
 
@@ -67,18 +66,27 @@ constexpr Section file_section{"the file", file_keys, file_later};
 constexpr Section proxify_section{"[proxify]", proxify_keys, {}};
 constexpr Section log_section{"[log]", log_keys, {}};
 constexpr Section service_section{"[[service]]", service_keys, service_later};
-constexpr Section target_section{"a target", target_keys, target_later};
+constexpr Section target_section{"a target", target_keys, {}};
 constexpr Section health_section{"health", health_keys, {}};
 constexpr Section timeouts_section{"timeouts", timeouts_keys, {}};
 
 constexpr Section sections[] = {file_section,   proxify_section, log_section,     service_section,
                                 target_section, health_section,  timeouts_section};
 
+constexpr std::pair<std::string_view, Balance> balance_words[] = {
+    {"round-robin", Balance::round_robin}, {"least-connections", Balance::least_connections},
+    {"random", Balance::random},           {"source-hash", Balance::source_hash},
+    {"maglev", Balance::maglev},           {"first", Balance::first}};
+
 constexpr Duration year = 24h * 365;
 
 struct Bounds {
     Duration least = 1ms;
     Duration most = year;
+};
+
+struct Counts {
+    int least, most;
 };
 
 // ---- reading sections
@@ -111,8 +119,9 @@ class Reading {
     // These leave `out` alone when the key is absent or wrong.
     void read_duration_at(const Table&, std::string_view key, std::string_view label, Bounds,
                           Duration& out);
-    void read_count_at(const Table&, std::string_view key, std::string_view label, int most,
+    void read_count_at(const Table&, std::string_view key, std::string_view label, Counts,
                        int& out);
+    void read_flag_at(const Table&, std::string_view key, std::string_view label, bool& out);
     bool read_port_number(const Value& value, std::string_view label, uint16_t& out);
     template <class T, size_t n>
     void read_choice_at(const Table&, std::string_view key, std::string_view label,
@@ -182,7 +191,7 @@ void Reading::read_proxify(const Table& table) {
         auto* word = value->as<std::string>();
         int count = 0;
         if (!word || *word != "auto") {
-            read_count_at(table, "workers", "workers", 256, count);
+            read_count_at(table, "workers", "workers", {1, 256}, count);
             if (count > 0) draft_.config.workers = static_cast<size_t>(count);
         }
     }
@@ -234,10 +243,10 @@ void Reading::read_service(const Value& value, const Table& table) {
         problems_.add(value.at, "the service has no targets",
                       R"(add a line like targets = ["10.0.0.1:80"])");
 
-    if (auto* balance = find(table, "balance")) require_word(*balance, "balance", "round-robin");
+    read_choice_at(table, "balance", "balance", balance_words, draft.service.balance);
     if (auto* health = find(table, "health")) read_health(*health, draft.service.health);
     if (auto* timeouts = find(table, "timeouts")) read_timeouts(*timeouts, draft.service.timeouts);
-    read_count_at(table, "tries", "tries", 100, draft.service.tries);
+    read_count_at(table, "tries", "tries", {1, 100}, draft.service.tries);
     constexpr std::pair<std::string_view, RelayMode> modes[] = {{"auto", RelayMode::automatic},
                                                                 {"copy", RelayMode::copy}};
     read_choice_at(table, "relay", "relay", modes, draft.service.relay);
@@ -310,6 +319,10 @@ void Reading::read_one_target(const Value& value, DraftService& draft) {
     auto target = read_target(*text);
     if (!target)
         return problems_.add(address->at, "targets: " + target.error().text, target.error().hint);
+    if (auto* table = value.as<Table>()) {
+        read_count_at(*table, "weight", "weight", {0, 256}, target->weight);
+        read_flag_at(*table, "backup", "backup", target->backup);
+    }
     draft.service.targets.push_back(std::move(*target));
     draft.targets_at.push_back(address->at);
 }
@@ -325,8 +338,8 @@ void Reading::read_health(const Value& value, HealthSpec& health) {
     if (auto* type = find(*table, "type")) require_word(*type, "health.type", "tcp");
     read_duration_at(*table, "interval", "health.interval", {.least = 10ms}, health.interval);
     read_duration_at(*table, "timeout", "health.timeout", {}, health.timeout);
-    read_count_at(*table, "rise", "health.rise", 100, health.rise);
-    read_count_at(*table, "fall", "health.fall", 100, health.fall);
+    read_count_at(*table, "rise", "health.rise", {1, 100}, health.rise);
+    read_count_at(*table, "fall", "health.fall", {1, 100}, health.fall);
     uint16_t port = 0;
     if (auto* at = find(*table, "port"); at && read_port_number(*at, "health.port", port))
         health.port = port;
@@ -395,13 +408,24 @@ void Reading::read_duration_at(const Table& table, std::string_view key, std::st
 }
 
 void Reading::read_count_at(const Table& table, std::string_view key, std::string_view label,
-                            int most, int& out) {
+                            Counts allowed, int& out) {
     auto* value = find(table, key);
     if (!value) return;
     auto* number = value->as<int64_t>();
-    if (!number || *number < 1 || *number > most)
-        return expected(*value, label, format("a number from 1 to {}", most));
+    if (!number || *number < allowed.least || *number > allowed.most)
+        return expected(*value, label,
+                        format("a number from {} to {}", allowed.least, allowed.most));
     out = static_cast<int>(*number);
+}
+
+void Reading::read_flag_at(const Table& table, std::string_view key, std::string_view label,
+                           bool& out) {
+    auto* value = find(table, key);
+    if (!value) return;
+    if (auto* flag = value->as<bool>())
+        out = *flag;
+    else
+        expected(*value, label, "true or false");
 }
 
 bool Reading::read_port_number(const Value& value, std::string_view label, uint16_t& out) {

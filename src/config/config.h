@@ -43,8 +43,13 @@ struct TargetSpec {
     std::string host;      ///< without brackets and port
     std::optional<Ip> ip;  ///< set when host is a literal address
     TargetPort port;
+    int weight = 1;       ///< its share of the sessions; 0 for none
+    bool backup = false;  ///< for when no other is to be had
     bool operator==(const TargetSpec&) const = default;
 };
+
+/// How a target is chosen; docs/balancing.md describes each.
+enum class Balance { round_robin, least_connections, random, source_hash, maglev, first };
 
 struct HealthSpec {
     bool enabled = true;
@@ -70,6 +75,7 @@ struct Service {
     std::string name;
     std::vector<PortRange> ports;  ///< as written; may be empty when it is the default_service
     std::vector<TargetSpec> targets;
+    Balance balance = Balance::round_robin;
     HealthSpec health;
     Timeouts timeouts;
     int tries = 3;  ///< targets tried for one client before it is refused

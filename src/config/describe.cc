@@ -75,6 +75,8 @@ std::string describe_target(const TargetSpec& target, const Config& config) {
     if (target.port.kind == TargetPort::Kind::same) note("the port that was dialled");
     if (target.port.kind == TargetPort::Kind::offset)
         note(format("the port that was dialled, plus {}", target.port.value));
+    if (target.weight != 1) note(format("weight {}", target.weight));
+    if (target.backup) note("backup");
     if (!target.ip) note(format("looked up every {}", to_text(config.resolve_interval)));
     return notes.empty() ? target.text : format("{}  ({})", target.text, notes);
 }
@@ -99,12 +101,17 @@ std::string describe_timeouts(const Timeouts& timeouts) {
     return out;
 }
 
+constexpr std::string_view balance_words[] = {
+    "round-robin", "least-connections", "random", "source-hash", "maglev", "first"};
+
 std::string describe_service(const Service& service, const Config& config) {
     Page page("  ", 8);
     describe_ports(service, page);
     std::string_view label = "targets";
     for (const auto& target : service.targets)
         page.line(std::exchange(label, ""), describe_target(target, config));
+    if (service.balance != Balance::round_robin)
+        page.line("balance", balance_words[static_cast<size_t>(service.balance)]);
     page.line("health", describe_health(service.health));
     if (auto timeouts = describe_timeouts(service.timeouts); !timeouts.empty())
         page.line("timeouts", timeouts);

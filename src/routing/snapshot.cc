@@ -34,23 +34,24 @@ std::string target_text(const Ip& ip, const config::TargetPort& port) {
 }
 
 /// Each target of the file, and each address of a name, once, in the order written.
-std::vector<std::shared_ptr<Target>> make_targets(const config::Service& spec,
-                                                  const Snapshot::Resolve& resolve,
-                                                  const Service* before) {
-    std::vector<std::shared_ptr<Target>> targets;
+std::vector<balance::Member> make_members(const config::Service& spec,
+                                          const Snapshot::Resolve& resolve, const Service* before) {
+    std::vector<balance::Member> members;
     for (const auto& written : spec.targets) {
         for (const Ip& ip : written.ip ? std::vector{*written.ip} : resolve(written.host)) {
-            bool known = std::ranges::any_of(targets, [&](const auto& target) {
-                return target->ip == ip && target->port == written.port;
+            bool known = std::ranges::any_of(members, [&](const auto& member) {
+                return member.target->ip == ip && member.target->port == written.port;
             });
             if (known) continue;
             auto target = find_target(before, ip, written.port);
             if (!target)
                 target = std::make_shared<Target>(ip, written.port, target_text(ip, written.port));
-            targets.push_back(std::move(target));
+            members.push_back({.target = std::move(target),
+                               .weight = static_cast<uint32_t>(written.weight),
+                               .is_backup = written.backup});
         }
     }
-    return targets;
+    return members;
 }
 
 }  // namespace
@@ -65,8 +66,8 @@ std::shared_ptr<const Snapshot> Snapshot::build(config::Config config, const Res
             for (const auto& service : before->services_)
                 if (service && service->name == spec.name) old = service.get();
 
-        std::shared_ptr<Service> service(
-            new Service{spec.name, spec, balance::Pool(make_targets(spec, resolve, old))});
+        std::shared_ptr<Service> service(new Service{
+            spec.name, spec, balance::Pool(spec.balance, make_members(spec, resolve, old))});
         if (old) service->pool.continue_after(old->pool);
         for (auto [first, last] : spec.ports) {
             for (int port = first; port <= last; ++port)

@@ -60,7 +60,8 @@ Task<Ending> Session::connect_to_target() {
     Ending failed{Party::target, Stage::choose, "no healthy target"};
 
     while (tried.count() < spec.tries) {
-        balance::Target* target = service_->pool.pick(tried);
+        balance::Target* target = service_->pool.pick(
+            {.client = record_.client.ip, .random = around_.loop.ring().random(), .tried = tried});
         if (!target) break;
         tried.add(*target);
         record_.tried = tried.count();
@@ -70,6 +71,8 @@ Task<Ending> Session::connect_to_target() {
             failed = {Party::policy, Stage::choose, "no such port at the target"};
             continue;
         }
+        // Held from here on, so that others who choose see it coming.
+        balance::Seat seat(*target);
         const Address to = *reached;
         auto chances = std::min<int>(spec.tries, static_cast<int>(service_->pool.targets().size()));
         auto left = deadline - around_.loop.now();
@@ -81,7 +84,7 @@ Task<Ending> Session::connect_to_target() {
         if (error == 0) {
             if (target->failed_connects.load(std::memory_order_relaxed) != 0)
                 target->failed_connects.store(0, std::memory_order_relaxed);
-            seat_ = balance::Seat(*target);
+            seat_ = std::move(seat);
             target_.emplace(around_.loop, std::move(attempt_.socket));
             co_return Ending{};
         }

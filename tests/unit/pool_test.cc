@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "balance/pool.h"
 
+#include <cstdlib>
 #include <map>
 #include <thread>
 
 #include "support/catch.h"
 
 using namespace proxify;
-using balance::Pool;
+using balance::Member;
 using balance::Target;
 using balance::Tried;
+using config::Balance;
 
 static std::shared_ptr<Target> target(uint16_t port) {
     config::TargetPort where{.kind = config::TargetPort::Kind::fixed, .value = port};
@@ -17,13 +19,47 @@ static std::shared_ptr<Target> target(uint16_t port) {
                                     "127.0.0.1:" + std::to_string(port));
 }
 
+static const Tried nobody;
+
+/// A pool that anybody asks.
+struct Pool : balance::Pool {
+    Pool(std::vector<std::shared_ptr<Target>> targets)
+        : balance::Pool(Balance::round_robin, {targets.begin(), targets.end()}) {}
+    Pool(Balance policy, std::vector<Member> members) : balance::Pool(policy, members) {}
+    using balance::Pool::pick;
+    Target* pick(const Tried& tried) const {
+        return pick({.client = {}, .random = 0, .tried = tried});
+    }
+    Target* pick(const Ip& client) const {
+        return pick({.client = client, .random = 0, .tried = nobody});
+    }
+};
+
+static int port_of(const Target* target) {
+    return target ? target->port.value : 0;
+}
+
 static std::vector<int> picks(const Pool& pool, int count) {
     std::vector<int> ports;
-    for (int i = 0; i < count; ++i) {
-        auto* picked = pool.pick({});
-        ports.push_back(picked ? picked->port.value : 0);
-    }
+    for (int i = 0; i < count; ++i) ports.push_back(port_of(pool.pick(nobody)));
     return ports;
+}
+
+static Member weighted(uint16_t port, uint32_t weight, bool backup = false) {
+    return {.target = target(port), .weight = weight, .is_backup = backup};
+}
+
+/// So many clients, 10.0.0.0 and up.
+static Ip client(unsigned number) {
+    return Ip::v4(10, static_cast<uint8_t>(number >> 16), static_cast<uint8_t>(number >> 8),
+                  static_cast<uint8_t>(number));
+}
+
+/// How many of so many clients go to each port.
+static std::map<int, int> shares(const Pool& pool, unsigned clients) {
+    std::map<int, int> shares;
+    for (unsigned i = 0; i < clients; ++i) ++shares[port_of(pool.pick(client(i)))];
+    return shares;
 }
 
 TEST_CASE("targets are picked in the order written, round and round") {
@@ -51,10 +87,10 @@ TEST_CASE("a target that was tried for this client is not picked for it again") 
 }
 
 TEST_CASE("a pool with no target, or none that is up, picks nothing") {
-    CHECK(Pool({}).pick({}) == nullptr);
+    CHECK(Pool(std::vector<std::shared_ptr<Target>>{}).pick(nobody) == nullptr);
     auto only = target(1);
     only->up = false;
-    CHECK(Pool({only}).pick({}) == nullptr);
+    CHECK(Pool({only}).pick(nobody) == nullptr);
 }
 
 TEST_CASE("workers that pick at the same time share one order") {
@@ -63,7 +99,7 @@ TEST_CASE("workers that pick at the same time share one order") {
     std::vector<std::thread> threads;
     for (auto& mine : counts)
         threads.emplace_back([&] {
-            for (int i = 0; i < 10'000; ++i) ++mine[pool.pick({})->port.value];
+            for (int i = 0; i < 10'000; ++i) ++mine[pool.pick(nobody)->port.value];
         });
     for (auto& thread : threads) thread.join();
     std::map<int, int> all;
@@ -93,4 +129,194 @@ TEST_CASE("a seat counts as long as it is held, wherever it is moved") {
         CHECK(at->sessions == 1);
     }
     CHECK(at->sessions == 0);
+}
+
+TEST_CASE("weights 5, 1, 1 give nginx's order a a b a c a a") {
+    Pool pool(Balance::round_robin, {weighted(1, 5), weighted(2, 1), weighted(3, 1)});
+    CHECK(picks(pool, 9) == std::vector{1, 1, 2, 1, 3, 1, 1, 1, 1});
+}
+
+TEST_CASE("weights with a common measure make a short round") {
+    Pool pool(Balance::round_robin, {weighted(1, 200), weighted(2, 100)});
+    CHECK(picks(pool, 6) == std::vector{1, 2, 1, 1, 2, 1});
+}
+
+TEST_CASE("weight 0 takes no new sessions, whatever the policy") {
+    for (auto policy : {Balance::round_robin, Balance::least_connections, Balance::random,
+                        Balance::source_hash, Balance::maglev, Balance::first}) {
+        INFO(static_cast<int>(policy));
+        Pool pool(policy, {weighted(1, 0), weighted(2, 1), weighted(3, 0)});
+        CHECK(shares(pool, 100) == std::map<int, int>{{2, 100}});
+        Pool closed(policy, {weighted(1, 0), weighted(2, 0)});
+        CHECK(closed.pick(nobody) == nullptr);
+    }
+}
+
+TEST_CASE("a target that is down or tried is left out, whatever the policy") {
+    for (auto policy : {Balance::round_robin, Balance::least_connections, Balance::random,
+                        Balance::source_hash, Balance::maglev, Balance::first}) {
+        INFO(static_cast<int>(policy));
+        std::vector<Member> members;
+        for (uint16_t port = 1; port <= 8; ++port) members.push_back(weighted(port, port));
+        Pool pool(policy, members);
+        for (int left = 8; left > 0; --left) {
+            Target* picked = pool.pick(client(7));
+            REQUIRE(picked);
+            REQUIRE(picked->up);
+            picked->up = false;
+        }
+        CHECK(pool.pick(client(7)) == nullptr);
+
+        for (auto& member : members) member.target->up = true;
+        Tried tried;
+        for (int left = 8; left > 0; --left) {
+            Target* picked = pool.pick({.client = client(7), .random = 5, .tried = tried});
+            REQUIRE(picked);
+            REQUIRE_FALSE(tried.contains(*picked));
+            tried.add(*picked);
+        }
+        CHECK(pool.pick(tried) == nullptr);
+    }
+}
+
+TEST_CASE("a backup is used when no other target is to be had, and no longer") {
+    auto first = weighted(1, 1), second = weighted(2, 1);
+    Pool pool(Balance::round_robin, {weighted(8, 1, true), first, weighted(9, 2, true), second});
+    CHECK(picks(pool, 4) == std::vector{1, 2, 1, 2});
+    first.target->up = false;
+    CHECK(picks(pool, 2) == std::vector{2, 2});
+    second.target->up = false;
+    CHECK(picks(pool, 6) == std::vector{9, 8, 9, 9, 8, 9});
+    second.target->up = true;
+    CHECK(picks(pool, 2) == std::vector{2, 2});
+
+    // A client that was tried on all others gets one as well.
+    Tried tried;
+    tried.add(*second.target);
+    CHECK(port_of(pool.pick(tried)) >= 8);
+}
+
+TEST_CASE("the target with the fewest sessions for its weight is next, and equals take turns") {
+    auto small = weighted(1, 1), large = weighted(2, 3);
+    Pool pool(Balance::least_connections, {small, large});
+    std::vector<balance::Seat> seats;
+    std::map<int, int> sessions;
+    for (int i = 0; i < 40; ++i) {
+        Target* picked = pool.pick(nobody);
+        ++sessions[port_of(picked)];
+        seats.emplace_back(*picked);
+    }
+    CHECK(sessions == std::map<int, int>{{1, 10}, {2, 30}});
+
+    Pool equal(Balance::least_connections, {weighted(1, 1), weighted(2, 1), weighted(3, 1)});
+    std::map<int, int> turns;
+    for (int port : picks(equal, 30)) ++turns[port];
+    CHECK(turns == std::map<int, int>{{1, 10}, {2, 10}, {3, 10}});
+}
+
+TEST_CASE("sessions of all workers count when the fewest are looked for") {
+    Pool pool(Balance::least_connections,
+              {weighted(1, 1), weighted(2, 1), weighted(3, 1), weighted(4, 1)});
+    std::vector<std::vector<balance::Seat>> seats(4);
+    std::vector<std::thread> threads;
+    for (auto& mine : seats)
+        threads.emplace_back([&] {
+            for (int i = 0; i < 1000; ++i) mine.emplace_back(*pool.pick(nobody));
+        });
+    for (auto& thread : threads) thread.join();
+    // Two that look at the same moment may choose the same target.
+    for (const auto& target : pool.targets()) {
+        CHECK(target->sessions > 990);
+        CHECK(target->sessions < 1010);
+    }
+}
+
+TEST_CASE("of two drawn by weight the one with fewer sessions is taken") {
+    auto busy = weighted(1, 1), free = weighted(2, 1);
+    Pool pool(Balance::random, {busy, free});
+    std::vector<balance::Seat> seats;
+    for (int i = 0; i < 10; ++i) seats.emplace_back(*busy.target);
+    std::map<int, int> taken;
+    uint64_t random = 1;
+    for (int i = 0; i < 1000; ++i) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        ++taken[port_of(pool.pick({.client = {}, .random = random >> 8, .tried = nobody}))];
+    }
+    // Both draws fall on the busy one in a quarter of all cases.
+    CHECK(taken[2] > 700);
+    CHECK(taken[2] < 800);
+}
+
+TEST_CASE("the same client goes to the same target, and weights are respected by the hash") {
+    for (auto policy : {Balance::source_hash, Balance::maglev}) {
+        INFO(static_cast<int>(policy));
+        Pool pool(policy, {weighted(1, 1), weighted(2, 2), weighted(3, 5)});
+        Pool again(policy, {weighted(1, 1), weighted(2, 2), weighted(3, 5)});
+        for (unsigned i = 0; i < 1000; ++i)
+            REQUIRE(port_of(pool.pick(client(i))) == port_of(again.pick(client(i))));
+        auto parts = shares(pool, 80'000);
+        CHECK(std::abs(parts[1] - 10'000) < 800);
+        CHECK(std::abs(parts[2] - 20'000) < 1000);
+        CHECK(std::abs(parts[3] - 50'000) < 1500);
+    }
+}
+
+TEST_CASE("which target a hash gives a client does not change between versions") {
+    // Two proxify of different age may stand side by side.
+    for (auto policy : {Balance::source_hash, Balance::maglev}) {
+        std::vector<Member> members;
+        for (uint16_t port = 1; port <= 5; ++port) members.push_back(weighted(port, 1));
+        Pool pool(policy, members);
+        std::vector<int> chosen;
+        for (unsigned i = 0; i < 10; ++i) chosen.push_back(port_of(pool.pick(client(i))));
+        CHECK(chosen == (policy == Balance::source_hash
+                             ? std::vector{1, 1, 3, 4, 4, 5, 5, 3, 4, 3}
+                             : std::vector{1, 1, 2, 1, 3, 2, 1, 3, 4, 5}));
+    }
+}
+
+TEST_CASE("when a target goes, its own clients move and hardly any others") {
+    constexpr unsigned clients = 50'000;
+    for (auto policy : {Balance::source_hash, Balance::maglev}) {
+        for (bool removed : {false, true}) {
+            INFO(static_cast<int>(policy) << (removed ? " removed" : " down"));
+            std::vector<Member> members;
+            for (uint16_t port = 1; port <= 10; ++port) members.push_back(weighted(port, 1));
+            Pool before(policy, members);
+            std::vector<int> was;
+            for (unsigned i = 0; i < clients; ++i) was.push_back(port_of(before.pick(client(i))));
+
+            if (removed)
+                members.erase(members.begin() + 3);
+            else
+                members[3].target->up = false;
+            Pool after(policy, members);
+            const Pool& now = removed ? after : before;
+            int of_others = 0, moved = 0;
+            std::map<int, int> heirs;
+            for (unsigned i = 0; i < clients; ++i) {
+                int is = port_of(now.pick(client(i)));
+                REQUIRE(is != 4);
+                if (was[i] == 4) {
+                    ++heirs[is];
+                } else {
+                    ++of_others;
+                    moved += is != was[i];
+                }
+            }
+            const bool none_may = policy == Balance::source_hash || !removed;
+            CHECK(moved <= (none_may ? 0 : of_others / 50));
+            // All others inherit, about evenly.
+            CHECK(heirs.size() == 9);
+            for (auto [port, count] : heirs) CHECK(count > static_cast<int>(clients) / 10 / 9 / 2);
+        }
+    }
+}
+
+TEST_CASE("the first target that is up is always the one") {
+    auto first = weighted(1, 1);
+    Pool pool(Balance::first, {first, weighted(2, 9), weighted(3, 9)});
+    CHECK(picks(pool, 3) == std::vector{1, 1, 1});
+    first.target->up = false;
+    CHECK(picks(pool, 3) == std::vector{2, 2, 2});
 }

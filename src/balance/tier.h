@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tier: targets that stand on one level, and the ways to choose one of them. A service has two: its
+// targets, and the backups that are used when no other is to be had.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "balance/target.h"
+#include "config/config.h"
+
+namespace proxify::balance {
+
+/// The targets that one client has been tried on already: never tried on again.
+class Tried {
+  public:
+    static constexpr size_t count_max = 16;
+    void add(const Target& target) { targets_[count_++] = &target; }
+    bool contains(const Target& target) const {
+        for (size_t i = 0; i < count_; ++i)
+            if (targets_[i] == &target) return true;
+        return false;
+    }
+    int count() const { return static_cast<int>(count_); }
+
+  private:
+    std::array<const Target*, count_max> targets_{};
+    size_t count_ = 0;
+};
+
+/// What a choice may depend on.
+struct Asking {
+    Ip client;
+    uint64_t random = 0;
+    const Tried& tried;
+};
+
+struct Member {
+    std::shared_ptr<Target> target;
+    uint32_t weight = 1;  ///< 0 takes no new sessions
+    bool is_backup = false;
+};
+
+class Tier {
+  public:
+    Tier(config::Balance policy, std::vector<Member> members);
+
+    /// Null when no target of the tier is up and untried. From any thread.
+    Target* pick(const Asking& asking) const;
+
+    /// Continues in the order where `other` stopped.
+    void continue_after(const Tier& other) { next_ = other.next_.load(std::memory_order_relaxed); }
+
+  private:
+    bool is_free(const Member& member, const Asking& asking) const {
+        return member.weight > 0 && member.target->up.load(std::memory_order_relaxed) &&
+               !asking.tried.contains(*member.target);
+    }
+    Target* first(const Asking& asking) const;
+    Target* in_turn(const Asking& asking) const;
+    Target* least_connections(const Asking& asking) const;
+    Target* one_of_two(const Asking& asking) const;
+    const Member* drawn(const Asking& asking, uint64_t random) const;
+    Target* by_source(const Asking& asking) const;
+    Target* by_table(const Asking& asking) const;
+
+    config::Balance policy_;
+    std::vector<Member> members_;
+    /// Indices of members: whose turn it is (round robin), or who owns a key (maglev).
+    std::vector<uint16_t> order_;
+    mutable std::atomic<size_t> next_ = 0;
+};
+
+}  // namespace proxify::balance
