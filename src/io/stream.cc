@@ -39,6 +39,12 @@ void Stream::keep_receiving() {
 
 void Stream::receive_again() {
     starved_ = false;
+    if (stopped_) {
+        receiving_ = false;
+        if (!receiver_) return tell_quiet();
+        receiver_->received.error = ECANCELED;
+        return std::exchange(receiver_, nullptr)->awaiter.resume();
+    }
     ring().receive(handle_, careful_ > 0, receive_op_);
 }
 
@@ -110,13 +116,10 @@ void Stream::hold() {
 
 void Stream::stop() {
     if (std::exchange(stopped_, true)) return;
-    abandon_receive();
     if (awaiting_writable_) ring().cancel(writable_op_);
-    // A receiver goes on when its receive has ended; without one in the kernel, now.
-    if (receiver_ && !receiving_) {
-        receiver_->received.error = ECANCELED;
-        std::exchange(receiver_, nullptr)->awaiter.resume();
-    }
+    // Whoever waits goes on later, never in here: that may be the end of all that called us. A
+    // starved receiver is told when its place in the line comes.
+    if (!starved_) abandon_receive();
 }
 
 void Stream::abandon_receive() {

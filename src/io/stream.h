@@ -167,7 +167,8 @@ class Stream {
     /// Much will go from this one into `to`.
     void tune_for_bulk(Stream& to) { ring().tune_for_bulk(handle_, to.handle_); }
 
-    /// Ends every wait on this stream, now and later, with ECANCELED.
+    /// Ends every wait on this stream, those under way (after this call) and later ones, with
+    /// ECANCELED.
     void stop();
     bool is_stopped() const { return stopped_; }
 
