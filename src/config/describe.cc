@@ -4,6 +4,7 @@
 
 #include "base/format.h"
 #include "config/config.h"
+#include "config/names.h"
 
 namespace proxify::config {
 namespace {
@@ -101,9 +102,6 @@ std::string describe_timeouts(const Timeouts& timeouts) {
     return out;
 }
 
-constexpr std::string_view balance_words[] = {
-    "round-robin", "least-connections", "random", "source-hash", "maglev", "first"};
-
 std::string describe_service(const Service& service, const Config& config) {
     Page page("  ", 8);
     describe_ports(service, page);
@@ -111,19 +109,19 @@ std::string describe_service(const Service& service, const Config& config) {
     for (const auto& target : service.targets)
         page.line(std::exchange(label, ""), describe_target(target, config));
     if (service.balance != Balance::round_robin)
-        page.line("balance", balance_words[static_cast<size_t>(service.balance)]);
+        page.line("balance", name_of(service.balance, balance_names));
     page.line("health", describe_health(service.health));
     if (auto timeouts = describe_timeouts(service.timeouts); !timeouts.empty())
         page.line("timeouts", timeouts);
     if (service.tries != Service{}.tries) page.line("tries", std::to_string(service.tries));
-    if (service.relay == RelayMode::copy) page.line("relay", "copy");
+    if (service.relay != RelayMode::automatic)
+        page.line("relay", name_of(service.relay, relay_names));
     return format("service {}\n", service.name) + std::move(page).text();
 }
 
 std::string describe_log(const Log& log) {
-    static constexpr std::string_view levels[] = {"debug", "info", "warn", "error", "off"};
-    return format("{}, {}", log.format == LogFormat::json ? "json" : "text",
-                  levels[static_cast<size_t>(log.level)]);
+    return format("{}, {}", name_of(log.format, log_format_names),
+                  name_of(log.level, log_level_names));
 }
 
 }  // namespace

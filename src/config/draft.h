@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// Draft: what a file says as far as it could be read, and where each part is written, so that
+// judge() can point at it. Only a draft without a single problem becomes a Config.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "config/config.h"
+#include "config/problems.h"
+#include "config/reader.h"
+
+namespace proxify::config {
+
+struct DraftService {
+    Service service;
+    std::vector<Position> ports_at;    ///< one for each of service.ports
+    std::vector<Position> targets_at;  ///< one for each of service.targets
+    Position name_at;
+    std::optional<Position> no_ports_at;  ///< nothing is listed, and nothing was misread either
+};
+
+struct Draft {
+    Config config;  ///< without services and default_service, which come from below
+    std::vector<DraftService> services;
+    std::optional<Position> listen_at;
+    std::string default_service;  ///< empty when not given
+    Position default_service_at;
+};
+
+// Each reads one part of the file. What is wrong is noted in `problems`, and reading goes on.
+
+Draft read_file_sections(const Table& file, Problems& problems);
+DraftService read_service(const Value& value, const Table& table, Problems& problems);
+void read_target_list(const Value& value, DraftService& draft, Problems& problems);
+void read_health(const Value& value, HealthSpec& health, Problems& problems);
+
+/// Judges the draft as a whole: is a port in two services, does the default service exist.
+void judge(const Draft& draft, Problems& problems);
+
+}  // namespace proxify::config

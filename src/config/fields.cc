@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "config/fields.h"
+
+#include <algorithm>
+
+#include "base/format.h"
+#include "base/nearest.h"
+
+namespace proxify::config {
+
+// ---- what may be written where
+
+using Keys = std::span<const std::string_view>;
+
+static constexpr std::string_view file_keys[] = {"proxify", "log", "service"};
+static constexpr std::string_view file_later[] = {"capture"};
+static constexpr std::string_view proxify_keys[] = {"listen", "default_service", "workers",
+                                                    "drain_timeout", "resolve_interval"};
+static constexpr std::string_view log_keys[] = {"format", "level"};
+static constexpr std::string_view service_keys[] = {"name",   "ports",    "targets", "balance",
+                                                    "health", "timeouts", "tries",   "relay"};
+static constexpr std::string_view service_later[] = {"addresses"};
+static constexpr std::string_view target_keys[] = {"address", "weight", "backup"};
+static constexpr std::string_view health_keys[] = {"type", "interval", "timeout",
+                                                   "rise", "fall",     "port"};
+static constexpr std::string_view timeouts_keys[] = {"connect", "idle", "half_close"};
+
+const Section file_section{"the file", "", file_keys, file_later};
+const Section proxify_section{"[proxify]", "", proxify_keys};
+const Section log_section{"[log]", "log.", log_keys};
+const Section service_section{"[[service]]", "", service_keys, service_later};
+const Section target_section{"a target", "", target_keys};
+const Section health_section{"health", "health.", health_keys};
+const Section timeouts_section{"timeouts", "timeouts.", timeouts_keys};
+
+static const Section* const sections[] = {&file_section,    &proxify_section, &log_section,
+                                          &service_section, &target_section,  &health_section,
+                                          &timeouts_section};
+
+// ---- text
+
+static std::string listed(Keys words) {
+    std::string out;
+    for (auto word : words) out += (out.empty() ? "" : ", ") + std::string(word);
+    return out;
+}
+
+static bool contains(Keys words, std::string_view word) {
+    return std::ranges::find(words, word) != words.end();
+}
+
+/// A value as a message shows it.
+static std::string shown(const Value& value) {
+    if (auto* truth = value.as<bool>()) return *truth ? "true" : "false";
+    if (auto* integer = value.as<int64_t>()) return std::to_string(*integer);
+    if (auto* real = value.as<double>()) return format("{}", *real);
+    if (auto* string = value.as<std::string>()) return quoted(*string);
+    if (auto* array = value.as<Array>()) return array->empty() ? "an empty array" : "an array";
+    if (value.as<Table>()) return "a table";
+    return "a date or time";
+}
+
+std::string place(Position at) {
+    return format("{}:{}", at.line, at.column);
+}
+
+void expected(const Value& found, std::string_view label, std::string_view what, Problems& problems,
+              std::string hint) {
+    problems.add(found.at, format("{}: expected {}, found {}", label, what, shown(found)),
+                 std::move(hint));
+}
+
+std::span<const Value> one_or_many(const Value& value) {
+    if (auto* array = value.as<Array>()) return *array;
+    return {&value, 1};
+}
+
+// ---- fields
+
+static std::string hint_for_unknown(std::string_view key, const Section& section) {
+    if (auto near = nearest(key, section.keys); !near.empty())
+        return format("did you mean \"{}\"?", near);
+    auto home = std::ranges::find_if(
+        sections, [&](const Section* other) { return contains(other->keys, key); });
+    if (home != std::end(sections)) return format("\"{}\" belongs in {}", key, (*home)->name);
+    return format("{} can have {}", section.name, listed(section.keys));
+}
+
+Fields::Fields(const Table& table, const Section& section, Problems& problems)
+    : table_(table), section_(section), problems_(problems) {
+    for (const auto& [key, at, value] : table) {
+        if (contains(section.keys, key)) continue;
+        if (contains(section.later, key))
+            problems.add(at, format("{} is not available in this version", quoted(key)),
+                         "take it out for now");
+        else
+            problems.add(at, format("unknown key {} in {}", quoted(key), section.name),
+                         hint_for_unknown(key, section));
+    }
+}
+
+std::string Fields::label(std::string_view key) const {
+    return std::string(section_.prefix) + std::string(key);
+}
+
+void Fields::expected(const Value& found, std::string_view key, std::string_view what,
+                      std::string hint) {
+    config::expected(found, label(key), what, problems_, std::move(hint));
+}
+
+void Fields::not_understood(const Value& found, std::string_view key, const Complaint& complaint) {
+    problems_.add(found.at, format("{}: {}", label(key), complaint.text), complaint.hint);
+}
+
+const Value* Fields::find(std::string_view key) const {
+    auto found = std::ranges::find(table_, key, &Member::key);
+    return found == table_.end() ? nullptr : &found->value;
+}
+
+const Table* Fields::table(std::string_view key) {
+    auto* value = find(key);
+    if (!value) return nullptr;
+    auto* table = value->as<Table>();
+    if (!table)
+        expected(*value, key, "a table", format("write a line [{}], in single brackets", key));
+    return table;
+}
+
+bool Fields::duration(std::string_view key, Bounds bounds, Duration& out) {
+    auto* value = find(key);
+    if (!value) return false;
+    auto* text = value->as<std::string>();
+    if (!text) {
+        auto* number = value->as<int64_t>();
+        expected(
+            *value, key, R"(a duration such as "250ms", "5s", "1m30s" or "1h")",
+            number && *number > 0 ? format("write \"{}s\" or \"{}ms\"", *number, *number) : "");
+        return false;
+    }
+    auto duration = read_duration(*text);
+    if (!duration) {
+        not_understood(*value, key, duration.error());
+        return false;
+    }
+    if (*duration < bounds.least || *duration > bounds.most) {
+        // The bound of a year is shown in days too, as nobody thinks in 8760 hours.
+        expected(*value, key,
+                 format("a duration from {} to {}{}", to_text(bounds.least), to_text(bounds.most),
+                        bounds.most == year ? " (365 days)" : ""));
+        return false;
+    }
+    out = *duration;
+    return true;
+}
+
+bool Fields::count(std::string_view key, Counts allowed, int& out) {
+    auto* value = find(key);
+    if (!value) return false;
+    auto* number = value->as<int64_t>();
+    if (!number || *number < allowed.least || *number > allowed.most) {
+        expected(*value, key, format("a number from {} to {}", allowed.least, allowed.most));
+        return false;
+    }
+    out = static_cast<int>(*number);
+    return true;
+}
+
+bool Fields::flag(std::string_view key, bool& out) {
+    auto* value = find(key);
+    if (!value) return false;
+    auto* flag = value->as<bool>();
+    if (!flag) {
+        expected(*value, key, "true or false");
+        return false;
+    }
+    out = *flag;
+    return true;
+}
+
+bool Fields::port(std::string_view key, uint16_t& out) {
+    auto* value = find(key);
+    if (!value) return false;
+    auto* number = value->as<int64_t>();
+    if (!number || *number < 1 || *number > 65535) {
+        expected(*value, key, "a port number from 1 to 65535");
+        return false;
+    }
+    out = static_cast<uint16_t>(*number);
+    return true;
+}
+
+/// Which of the words is written at `key`, or -1.
+int Fields::choose(std::string_view key, Keys words) {
+    auto* value = find(key);
+    if (!value) return -1;
+    auto* text = value->as<std::string>();
+    auto found = text ? std::ranges::find(words, *text) : words.end();
+    if (found != words.end()) return static_cast<int>(found - words.begin());
+
+    std::string choices;
+    for (size_t i = 0; i < words.size(); ++i)
+        choices += (i == 0 ? "" : i + 1 == words.size() ? " or " : ", ") + quoted(words[i]);
+    auto near = text ? nearest(*text, words) : std::string_view();
+    expected(*value, key, choices, near.empty() ? "" : format("did you mean \"{}\"?", near));
+    return -1;
+}
+
+}  // namespace proxify::config

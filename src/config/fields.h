@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// Fields: reads the values of one table of the file, key by key, and notes what is wrong with them.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "config/names.h"
+#include "config/problems.h"
+#include "config/reader.h"
+#include "config/words.h"
+
+namespace proxify::config {
+
+/// What may be written in one kind of table. All sections are listed in fields.cc.
+struct Section {
+    std::string_view name;    ///< as messages call it: "[[service]]"
+    std::string_view prefix;  ///< of a key in messages: "health."
+    std::span<const std::string_view> keys;
+    std::span<const std::string_view> later{};  ///< meant by the design, not yet in the program
+};
+
+extern const Section file_section, proxify_section, log_section, service_section, target_section,
+    health_section, timeouts_section;
+
+constexpr Duration year = 24h * 365;
+
+struct Bounds {
+    Duration least = 1ms;
+    Duration most = year;
+};
+
+struct Counts {
+    int least, most;
+};
+
+class Fields {
+  public:
+    /// Complains about every key that the section does not have.
+    Fields(const Table& table, const Section& section, Problems& problems);
+
+    /// The value at `key`, or null.
+    const Value* find(std::string_view key) const;
+    /// The same for one that has to be a table, written as [key].
+    const Table* table(std::string_view key);
+
+    // These leave `out` alone when the key is absent or wrong, and give whether they set it.
+    bool duration(std::string_view key, Bounds bounds, Duration& out);
+    bool count(std::string_view key, Counts allowed, int& out);
+    bool flag(std::string_view key, bool& out);
+    bool port(std::string_view key, uint16_t& out);
+    template <class T, size_t n>
+    bool choice(std::string_view key, const Name<T> (&names)[n], T& out) {
+        std::string_view words[n];
+        for (size_t i = 0; i < n; ++i) words[i] = names[i].first;
+        int found = choose(key, words);
+        if (found >= 0) out = names[found].second;
+        return found >= 0;
+    }
+
+    /// Complains: "`key`: expected `what`, found `found`".
+    void expected(const Value& found, std::string_view key, std::string_view what,
+                  std::string hint = {});
+    /// Complains about what a reader of words did not understand.
+    void not_understood(const Value& found, std::string_view key, const Complaint& complaint);
+
+    Problems& problems() { return problems_; }
+
+  private:
+    int choose(std::string_view key, std::span<const std::string_view> words);
+    std::string label(std::string_view key) const;
+
+    const Table& table_;
+    const Section& section_;
+    Problems& problems_;
+};
+
+/// Complains where there is no table to complain in: "`label`: expected `what`, found `found`".
+void expected(const Value& found, std::string_view label, std::string_view what, Problems& problems,
+              std::string hint = {});
+
+/// A value that may stand alone or in an array.
+std::span<const Value> one_or_many(const Value& value);
+
+/// "line:column"
+std::string place(Position at);
+
+}  // namespace proxify::config

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// The words that targets.toml has for choices, for those who read them and those who print them.
+#pragma once
+
+#include <string_view>
+#include <utility>
+
+#include "config/config.h"
+
+namespace proxify::config {
+
+template <class T>
+using Name = std::pair<std::string_view, T>;
+
+inline constexpr Name<Balance> balance_names[] = {
+    {"round-robin", Balance::round_robin}, {"least-connections", Balance::least_connections},
+    {"random", Balance::random},           {"source-hash", Balance::source_hash},
+    {"maglev", Balance::maglev},           {"first", Balance::first}};
+
+inline constexpr Name<RelayMode> relay_names[] = {{"auto", RelayMode::automatic},
+                                                  {"copy", RelayMode::copy}};
+
+inline constexpr Name<LogFormat> log_format_names[] = {{"text", LogFormat::text},
+                                                       {"json", LogFormat::json}};
+
+inline constexpr Name<LogLevel> log_level_names[] = {{"debug", LogLevel::debug},
+                                                     {"info", LogLevel::info},
+                                                     {"warn", LogLevel::warn},
+                                                     {"error", LogLevel::error},
+                                                     {"off", LogLevel::off}};
+
+template <class T, size_t n>
+constexpr std::string_view name_of(T value, const Name<T> (&names)[n]) {
+    for (const auto& [name, meaning] : names)
+        if (meaning == value) return name;
+    return {};
+}
+
+}  // namespace proxify::config
