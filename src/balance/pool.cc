@@ -2,20 +2,33 @@
 #include "balance/pool.h"
 
 #include <algorithm>
-#include <iterator>
+#include <map>
 
 namespace proxify::balance {
 
-static std::vector<Member> only(const std::vector<Member>& members, bool backups) {
-    std::vector<Member> out;
-    std::ranges::copy_if(members, std::back_inserter(out),
-                         [&](const Member& member) { return member.is_backup == backups; });
-    return out;
+Pool::Pool(config::Balance policy, const std::vector<Member>& members) {
+    std::map<Level, std::vector<Member>> levels;
+    for (const auto& member : members) {
+        targets_.push_back(member.target);
+        levels[{member.is_backup, member.priority}].push_back(member);
+    }
+    for (auto& [level, of_level] : levels) tiers_.emplace_back(policy, level, std::move(of_level));
 }
 
-Pool::Pool(config::Balance policy, const std::vector<Member>& members)
-    : targets_tier_(policy, only(members, false)), backups_tier_(policy, only(members, true)) {
-    for (const auto& member : members) targets_.push_back(member.target);
+Target* Pool::pick(const Asking& asking) const {
+    for (const auto& tier : tiers_)
+        if (Target* target = tier.pick(asking)) return target;
+    return nullptr;
+}
+
+bool Pool::any_available() const {
+    return std::ranges::any_of(tiers_, &Tier::any_available);
+}
+
+void Pool::continue_after(const Pool& other) {
+    for (auto& tier : tiers_)
+        for (const auto& before : other.tiers_)
+            if (before.level() == tier.level()) tier.continue_after(before);
 }
 
 }  // namespace proxify::balance

@@ -95,8 +95,8 @@ std::vector<uint16_t> maglev_table(const std::vector<Member>& members) {
 
 }  // namespace
 
-Tier::Tier(config::Balance policy, std::vector<Member> members)
-    : policy_(policy), members_(std::move(members)) {
+Tier::Tier(config::Balance policy, Level level, std::vector<Member> members)
+    : policy_(policy), level_(level), members_(std::move(members)) {
     if (policy_ == config::Balance::round_robin) order_ = smooth_order(members_);
     if (policy_ == config::Balance::maglev) order_ = maglev_table(members_);
 }
@@ -117,6 +117,11 @@ Target* Tier::pick(const Asking& asking) const {
             return first(asking);
     }
     return nullptr;
+}
+
+bool Tier::any_available() const {
+    static const Tried nobody;
+    return first({.client = {}, .random = 0, .tried = nobody}) != nullptr;
 }
 
 Target* Tier::first(const Asking& asking) const {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tier: targets that stand on one level, and the ways to choose one of them. A service has two: its
-// targets, and the backups that are used when no other is to be had.
+// Tier: targets that stand on one level, and the ways to choose one of them. A service has one for
+// each priority, and the backups that are used when no other is to be had.
 #pragma once
 
 #include <array>
 #include <atomic>
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -41,17 +42,29 @@ struct Asking {
 
 struct Member {
     std::shared_ptr<Target> target;
-    uint32_t weight = 1;  ///< 0 takes no new sessions
+    uint32_t weight = 1;    ///< 0 takes no new sessions
+    uint32_t priority = 0;  ///< lower ones are preferred
     bool is_backup = false;
+};
+
+/// Where a tier stands among those of its service; the least goes first.
+struct Level {
+    bool is_backup = false;
+    uint32_t priority = 0;
+    auto operator<=>(const Level&) const = default;
 };
 
 class Tier {
   public:
-    Tier(config::Balance policy, std::vector<Member> members);
+    Tier(config::Balance policy, Level level, std::vector<Member> members);
 
     /// Null when no target of the tier is up and untried. From any thread.
     Target* pick(const Asking& asking) const;
 
+    /// Whether any target of it would be given to a client who has tried none.
+    bool any_available() const;
+
+    const Level& level() const { return level_; }
     /// Continues in the order where `other` stopped.
     void continue_after(const Tier& other) { next_ = other.next_.load(std::memory_order_relaxed); }
 
@@ -69,6 +82,7 @@ class Tier {
     Target* by_table(const Asking& asking) const;
 
     config::Balance policy_;
+    Level level_;
     std::vector<Member> members_;
     /// Indices of members: whose turn it is (round robin), or who owns a key (maglev).
     std::vector<uint16_t> order_;

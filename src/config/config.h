@@ -44,6 +44,7 @@ struct TargetSpec {
     std::optional<Ip> ip;  ///< set when host is a literal address
     TargetPort port;
     int weight = 1;       ///< its share of the sessions; 0 for none
+    int priority = 0;     ///< lower ones are preferred
     bool backup = false;  ///< for when no other is to be had
     bool operator==(const TargetSpec&) const = default;
 };

@@ -54,14 +54,16 @@ std::string describe(int error, const config::HealthSpec& spec) {
 void Health::follow(const routing::Snapshot& snapshot) {
     std::map<const balance::Target*, std::shared_ptr<Check>> before;
     before.swap(checks_);
-    for (const auto& service : snapshot.services()) {
-        if (!service) continue;
+    services_.clear();
+    for (const auto& service : snapshot.services())
+        if (service) services_[service->name] = service;
+    for (const auto& [name, service] : services_) {
         const auto& spec = service->spec.health;
         for (const auto& target : service->pool.targets()) {
             target->is_local = dial::is_local(loop_.ring(), target->ip);
             auto address = check_address(service->spec, *target);
             if (!spec.enabled || !address) {
-                target->up = true;
+                if (!target->up.exchange(true)) tell_of_change(name, *target);
                 continue;
             }
             auto known = before.find(target.get());
@@ -70,7 +72,7 @@ void Health::follow(const routing::Snapshot& snapshot) {
                 checks_.insert(before.extract(known));
                 continue;
             }
-            auto check = std::make_shared<Check>(loop_, service->name, spec, *address, target);
+            auto check = std::make_shared<Check>(loop_, name, spec, *address, target);
             if (known != before.end()) check->verdict = known->second->verdict;
             checks_[target.get()] = check;
             loop_.spawn(run(check));
@@ -121,6 +123,12 @@ void Health::set_state(Check& check, const std::string& reason) {
                format("target {} of service {} is {}: {}", target.text, check.service,
                       up ? "up" : "down", reason),
                {{"service", check.service}, {"target", target.text}, {"reason", reason}});
+    tell_of_change(check.service, target);
+}
+
+void Health::tell_of_change(const std::string& service, const balance::Target& target) {
+    if (auto found = services_.find(service); on_change_ && found != services_.end())
+        on_change_(*found->second, target);
 }
 
 void Health::stop() {

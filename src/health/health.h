@@ -7,6 +7,7 @@
 // next good checks bring it back.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -37,9 +38,13 @@ class Verdict {
 
 class Health {
   public:
-    /// `guard` may be null. All on the loop's thread.
-    Health(io::Loop& loop, telemetry::Journal& log, dial::Guard* guard)
-        : loop_(loop), log_(log), guard_(guard) {}
+    /// A target of this service came up or went down. What the service has left is for
+    /// Pool::any_available to say.
+    using OnChange = std::function<void(const routing::Service&, const balance::Target&)>;
+
+    /// `guard` may be null. All on the loop's thread, `on_change` as well.
+    Health(io::Loop& loop, telemetry::Journal& log, dial::Guard* guard, OnChange on_change = {})
+        : loop_(loop), log_(log), guard_(guard), on_change_(std::move(on_change)) {}
 
     /// Checks the targets of this snapshot from now on, and no others.
     void follow(const routing::Snapshot& snapshot);
@@ -70,12 +75,15 @@ class Health {
 
     io::Task<> run(std::shared_ptr<Check> check);
     void set_state(Check& check, const std::string& reason);
+    void tell_of_change(const std::string& service, const balance::Target& target);
     static void end(Check& check);
     Duration with_jitter(Duration interval);
 
     io::Loop& loop_;
     telemetry::Journal& log_;
     dial::Guard* guard_;
+    OnChange on_change_;
+    std::map<std::string, std::shared_ptr<const routing::Service>> services_;
     std::map<const balance::Target*, std::shared_ptr<Check>> checks_;
 };
 

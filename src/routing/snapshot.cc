@@ -48,6 +48,7 @@ std::vector<balance::Member> make_members(const config::Service& spec,
                 target = std::make_shared<Target>(ip, written.port, target_text(ip, written.port));
             members.push_back({.target = std::move(target),
                                .weight = static_cast<uint32_t>(written.weight),
+                               .priority = static_cast<uint32_t>(written.priority),
                                .is_backup = written.backup});
         }
     }

@@ -196,6 +196,69 @@ TEST_CASE("a backup is used when no other target is to be had, and no longer") {
     CHECK(port_of(pool.pick(tried)) >= 8);
 }
 
+TEST_CASE("a target serves when none of a more preferred priority is up and untried") {
+    auto at = [](uint16_t port, uint32_t priority, bool backup = false) {
+        Member member = weighted(port, 1, backup);
+        member.priority = priority;
+        return member;
+    };
+    auto near = at(1, 0), far = at(2, 10), farther = at(3, 20), backup = at(4, 0, true);
+    Pool pool(Balance::round_robin, {backup, farther, at(5, 10), far, near});
+    CHECK(picks(pool, 3) == std::vector{1, 1, 1});
+    near.target->up = false;
+    CHECK(picks(pool, 3) == std::vector{5, 2, 5});
+    Tried tried;
+    tried.add(*pool.targets()[2]);
+    CHECK(port_of(pool.pick(tried)) == 2);
+    tried.add(*far.target);
+    CHECK(port_of(pool.pick(tried)) == 3);
+    tried.add(*farther.target);
+    CHECK(port_of(pool.pick(tried)) == 4);
+    tried.add(*backup.target);
+    CHECK(pool.pick(tried) == nullptr);
+    near.target->up = true;
+    CHECK(picks(pool, 2) == std::vector{1, 1});
+}
+
+TEST_CASE("backups come after every priority, and have priorities among themselves") {
+    Member first = weighted(1, 1, true), second = weighted(2, 1, true), other = weighted(3, 1);
+    second.priority = 1;
+    other.priority = 255;
+    Pool pool(Balance::round_robin, {second, first, other});
+    CHECK(port_of(pool.pick(nobody)) == 3);
+    other.target->up = false;
+    CHECK(port_of(pool.pick(nobody)) == 1);
+    first.target->up = false;
+    CHECK(port_of(pool.pick(nobody)) == 2);
+}
+
+TEST_CASE("each priority keeps its place in the order through a reload") {
+    Member far = weighted(3, 1), farther = weighted(4, 1);
+    far.priority = farther.priority = 1;
+    std::vector<Member> members{weighted(1, 1), weighted(2, 1), far, farther};
+    Pool before(Balance::round_robin, members);
+    CHECK(port_of(before.pick(nobody)) == 1);
+    members[0].target->up = members[1].target->up = false;
+    CHECK(port_of(before.pick(nobody)) == 3);
+
+    Pool after(Balance::round_robin, members);
+    after.continue_after(before);
+    CHECK(port_of(after.pick(nobody)) == 4);
+    members[0].target->up = members[1].target->up = true;
+    CHECK(port_of(after.pick(nobody)) == 2);
+}
+
+TEST_CASE("a pool knows whether it has anybody for a client, backups included") {
+    auto first = weighted(1, 1), closed = weighted(2, 0), backup = weighted(3, 1, true);
+    Pool pool(Balance::round_robin, {first, closed, backup});
+    CHECK(pool.any_available());
+    first.target->up = false;
+    CHECK(pool.any_available());
+    backup.target->up = false;
+    CHECK_FALSE(pool.any_available());
+    CHECK_FALSE(Pool(std::vector<std::shared_ptr<Target>>{}).any_available());
+}
+
 TEST_CASE("the target with the fewest sessions for its weight is next, and equals take turns") {
     auto small = weighted(1, 1), large = weighted(2, 3);
     Pool pool(Balance::least_connections, {small, large});
