@@ -99,4 +99,53 @@ std::string Address::text() const {
                     : "[" + ip.text() + "]:" + std::to_string(port);
 }
 
+// ---- prefixes
+
+static uint8_t bits_of(const Ip& ip) {
+    return ip.is_v4 ? 32 : 128;
+}
+
+/// The bits of byte `index` that lie within the first `length` bits of an address.
+static uint8_t mask_of_byte(size_t index, uint8_t length) {
+    if (length >= index * 8 + 8) return 0xff;
+    if (length <= index * 8) return 0;
+    return static_cast<uint8_t>(0xff << (index * 8 + 8 - length));
+}
+
+std::optional<Prefix> Prefix::parse(std::string_view text) {
+    auto slash = text.find('/');
+    auto ip = Ip::parse(text.substr(0, slash));
+    if (!ip) return std::nullopt;
+    Prefix prefix{*ip, bits_of(*ip)};
+    if (slash == std::string_view::npos) return prefix;
+    auto length = text.substr(slash + 1);
+    auto [end, error] =
+        std::from_chars(length.data(), length.data() + length.size(), prefix.length);
+    if (error != std::errc() || end != length.data() + length.size()) return std::nullopt;
+    bool has_leading_zero = length.size() > 1 && length.front() == '0';
+    if (prefix.length > bits_of(*ip) || has_leading_zero) return std::nullopt;
+    return prefix;
+}
+
+Prefix Prefix::network() const {
+    Prefix out = *this;
+    for (size_t i = 0; i < ip.bytes.size(); ++i) out.ip.bytes[i] &= mask_of_byte(i, length);
+    return out;
+}
+
+Ip Prefix::last() const {
+    Ip out = ip;
+    for (size_t i = 0; i < bits_of(ip) / 8u; ++i)
+        out.bytes[i] |= static_cast<uint8_t>(~mask_of_byte(i, length));
+    return out;
+}
+
+bool Prefix::contains(const Ip& other) const {
+    return Prefix{other, length}.network().ip == network().ip;
+}
+
+std::string Prefix::text() const {
+    return length == bits_of(ip) ? ip.text() : ip.text() + "/" + std::to_string(length);
+}
+
 }  // namespace proxify

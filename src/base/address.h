@@ -46,6 +46,24 @@ struct Address {
     auto operator<=>(const Address&) const = default;
 };
 
+/// The addresses of one family whose first `length` bits are those of `ip`.
+struct Prefix {
+    Ip ip;
+    uint8_t length = 32;
+
+    /// "10.0.0.0/8", "2001:db8::/32", or an address alone, which is all of its bits; nullopt when
+    /// it is none of these.
+    static std::optional<Prefix> parse(std::string_view text);
+
+    /// With every bit beyond the length set to 0, as a prefix is written.
+    Prefix network() const;
+    /// The last address that it holds.
+    Ip last() const;
+    bool contains(const Ip& other) const;
+    std::string text() const;
+    auto operator<=>(const Prefix&) const = default;
+};
+
 }  // namespace proxify
 
 template <>

@@ -102,6 +102,44 @@ TEST_CASE("addresses that differ in anything are different, and mostly hash diff
     CHECK(hashes.size() == 6);
 }
 
+TEST_CASE("a prefix holds the addresses that begin as it does, of its own family") {
+    struct Row {
+        std::string prefix, first, last, before, after;
+    };
+    const Row rows[] = {
+        {"10.0.0.0/8", "10.0.0.0", "10.255.255.255", "9.255.255.255", "11.0.0.0"},
+        {"198.51.100.64/26", "198.51.100.64", "198.51.100.127", "198.51.100.63", "198.51.100.128"},
+        {"203.0.113.7", "203.0.113.7", "203.0.113.7", "203.0.113.6", "203.0.113.8"},
+        {"2001:db8::/33", "2001:db8::", "2001:db8:7fff:ffff:ffff:ffff:ffff:ffff",
+         "2001:db7::", "2001:db8:8000::"},
+    };
+    for (const auto& row : rows) {
+        CAPTURE(row.prefix);
+        auto prefix = Prefix::parse(row.prefix);
+        REQUIRE(prefix);
+        CHECK(prefix->text() == row.prefix);
+        CHECK(prefix->network() == *prefix);
+        CHECK(prefix->last().text() == row.last);
+        CHECK(prefix->contains(*Ip::parse(row.first)));
+        CHECK(prefix->contains(*Ip::parse(row.last)));
+        CHECK_FALSE(prefix->contains(*Ip::parse(row.before)));
+        CHECK_FALSE(prefix->contains(*Ip::parse(row.after)));
+    }
+    CHECK(Prefix::parse("0.0.0.0/0")->contains(*Ip::parse("255.255.255.255")));
+    CHECK_FALSE(Prefix::parse("0.0.0.0/0")->contains(*Ip::parse("::1")));
+    CHECK_FALSE(Prefix::parse("::/0")->contains(*Ip::parse("10.0.0.1")));
+    CHECK(Prefix::parse("10.1.2.3/8")->network().text() == "10.0.0.0/8");
+}
+
+TEST_CASE("what is not a prefix is refused") {
+    for (std::string text :
+         {"", "/", "/8", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/08", "10.0.0/8",
+          "::/129", "10.0.0.0/8 ", "10.0.0.0/8/8", "web/8"}) {
+        CAPTURE(text);
+        CHECK_FALSE(Prefix::parse(text));
+    }
+}
+
 TEST_CASE("a duration prints in the units people write") {
     struct {
         Duration duration;

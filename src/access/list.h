@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// List: which clients may come in. Of the prefixes that hold an address the longest decides; an
+// address that none holds comes in unless anything is allowed by name. The program in the kernel
+// keeps the same lists (bpf/contract.h); this one is asked where there is no such program, and for
+// what that program could not refuse by itself.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "base/address.h"
+
+namespace proxify::access {
+
+class List {
+  public:
+    /// Each prefix is a network (no bits beyond its length), and none is in both.
+    List(std::span<const Prefix> allow, std::span<const Prefix> deny);
+
+    bool admits(const Ip& client) const;
+
+  private:
+    /// From this address on, up to the next one.
+    struct Stretch {
+        Ip first;
+        bool is_admitted;
+    };
+    using Stretches = std::vector<Stretch>;  ///< rising; the first begins at address 0
+
+    Stretches v4_, v6_;
+};
+
+}  // namespace proxify::access
