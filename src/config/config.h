@@ -69,18 +69,48 @@ struct Timeouts {
     bool operator==(const Timeouts&) const = default;
 };
 
+/// What a client gets who may not come in, or who comes while no target is up. Without steering
+/// each of them is a reset after the kernel has accepted.
+enum class OnDeny { refuse, drop };
+enum class WhenDown {
+    refuse,  ///< a reset at once, as if nobody listened
+    drop,    ///< no answer
+    pass,    ///< the kernel looks further: a local listener on the port answers
+    accept,  ///< accepted, then reset
+};
+
+/// Who may come in. Of the prefixes that hold an address the longest decides; an address that none
+/// holds may come in unless something is allowed by name.
+struct Access {
+    std::vector<Prefix> allow, deny;
+    bool operator==(const Access&) const = default;
+};
+
+/// For each source: an IPv4 address, or 64 bits of an IPv6 one.
+struct Limits {
+    int source_sessions = 0;  ///< at a time; 0 for any number
+    int source_rate = 0;      ///< new ones in a second; 0 for any number
+    bool operator==(const Limits&) const = default;
+};
+
 /// How bytes move: bulk through a pipe in the kernel, or all of them through buffers of ours.
 enum class RelayMode { automatic, copy };
 
 struct Service {
     std::string name;
-    std::vector<PortRange> ports;  ///< as written; may be empty when it is the default_service
+    std::vector<PortRange> ports;   ///< as written; may be empty when it is the default_service
+    std::vector<Prefix> addresses;  ///< local ones that it is dialled at; none for all
     std::vector<TargetSpec> targets;
     Balance balance = Balance::round_robin;
     HealthSpec health;
     Timeouts timeouts;
     int tries = 3;  ///< targets tried for one client before it is refused
     RelayMode relay = RelayMode::automatic;
+    WhenDown when_down = WhenDown::refuse;
+    Access access;
+    OnDeny on_deny = OnDeny::refuse;
+    Limits limits;
+    bool count_ports = false;  ///< the kernel counts connections for each of its ports
     bool operator==(const Service&) const = default;
 };
 
@@ -100,6 +130,7 @@ struct Config {
     Duration drain = 10s;                   ///< how long sessions may finish after SIGTERM
     Duration resolve_interval = 30s;        ///< how often names are resolved again
     Log log;
+    Access access;  ///< of all services, beside their own
     std::vector<Service> services;
     bool operator==(const Config&) const = default;
 };

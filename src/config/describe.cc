@@ -26,8 +26,8 @@ class Page {
 };
 
 /// "1 port", "5 ports"
-std::string counted(size_t count, std::string_view noun) {
-    return format("{} {}{}", count, noun, count == 1 ? "" : "s");
+std::string counted(size_t count, std::string_view noun, std::string_view plural = "s") {
+    return format("{} {}{}", count, noun, count == 1 ? "" : plural);
 }
 
 size_t count_ports(const Service& service) {
@@ -102,9 +102,35 @@ std::string describe_timeouts(const Timeouts& timeouts) {
     return out;
 }
 
+/// "10.0.0.0/8, 2001:db8::/32", or how many there are when they are many.
+std::string describe_prefixes(const std::vector<Prefix>& prefixes) {
+    constexpr size_t listed_max = 8;
+    if (prefixes.size() > listed_max) return counted(prefixes.size(), "prefix", "es");
+    std::string out;
+    for (const auto& prefix : prefixes) out += (out.empty() ? "" : ", ") + prefix.text();
+    return out;
+}
+
+void describe_access(const Access& access, Page& page) {
+    if (!access.allow.empty()) page.line("allow", describe_prefixes(access.allow));
+    if (!access.deny.empty()) page.line("deny", describe_prefixes(access.deny));
+}
+
+std::string describe_limits(const Limits& limits) {
+    std::string out;
+    if (limits.source_sessions > 0)
+        out = format("{} for each source at a time",
+                     counted(static_cast<size_t>(limits.source_sessions), "session"));
+    if (limits.source_rate > 0)
+        out += format("{}{} for each source in a second", out.empty() ? "" : ", ",
+                      counted(static_cast<size_t>(limits.source_rate), "connection"));
+    return out;
+}
+
 std::string describe_service(const Service& service, const Config& config) {
     Page page("  ", 8);
     describe_ports(service, page);
+    if (!service.addresses.empty()) page.line("only at", describe_prefixes(service.addresses));
     std::string_view label = "targets";
     for (const auto& target : service.targets)
         page.line(std::exchange(label, ""), describe_target(target, config));
@@ -116,6 +142,13 @@ std::string describe_service(const Service& service, const Config& config) {
     if (service.tries != Service{}.tries) page.line("tries", std::to_string(service.tries));
     if (service.relay != RelayMode::automatic)
         page.line("relay", name_of(service.relay, relay_names));
+    describe_access(service.access, page);
+    if (service.on_deny != OnDeny::refuse)
+        page.line("on deny", name_of(service.on_deny, on_deny_names));
+    if (service.when_down != WhenDown::refuse)
+        page.line("if down", name_of(service.when_down, when_down_names));
+    if (auto limits = describe_limits(service.limits); !limits.empty()) page.line("limits", limits);
+    if (service.count_ports) page.line("counted", "for each port");
     return format("service {}\n", service.name) + std::move(page).text();
 }
 
@@ -134,6 +167,7 @@ std::string describe(const Config& config) {
                                      : std::string("none"));
     page.line("drain timeout", to_text(config.drain));
     page.line("log", describe_log(config.log));
+    describe_access(config.access, page);
     auto out = std::move(page).text() + "\n";
 
     size_t ports = 0, targets = 0;

@@ -13,10 +13,17 @@
 
 namespace proxify::config {
 
+/// Where each prefix of an Access is written.
+struct AccessAt {
+    std::vector<Position> allow, deny;
+};
+
 struct DraftService {
     Service service;
     std::vector<Position> ports_at;    ///< one for each of service.ports
     std::vector<Position> targets_at;  ///< one for each of service.targets
+    std::vector<Position> addresses_at;
+    AccessAt access_at;
     Position name_at;
     std::optional<Position> no_ports_at;  ///< nothing is listed, and nothing was misread either
 };
@@ -25,6 +32,7 @@ struct Draft {
     Config config;  ///< without services and default_service, which come from below
     std::vector<DraftService> services;
     std::optional<Position> listen_at;
+    AccessAt access_at;
     std::string default_service;  ///< empty when not given
     Position default_service_at;
 };

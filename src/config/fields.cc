@@ -14,28 +14,30 @@ using Keys = std::span<const std::string_view>;
 
 static constexpr std::string_view file_keys[] = {"proxify", "log", "service"};
 static constexpr std::string_view file_later[] = {"capture"};
-static constexpr std::string_view proxify_keys[] = {"listen", "default_service", "workers",
-                                                    "drain_timeout", "resolve_interval"};
+static constexpr std::string_view proxify_keys[] = {
+    "listen", "default_service", "workers", "drain_timeout", "resolve_interval", "allow", "deny"};
 static constexpr std::string_view log_keys[] = {"format", "level"};
-static constexpr std::string_view service_keys[] = {"name",   "ports",    "targets", "balance",
-                                                    "health", "timeouts", "tries",   "relay"};
-static constexpr std::string_view service_later[] = {"addresses"};
+static constexpr std::string_view service_keys[] = {
+    "name",  "ports", "addresses", "targets", "balance", "health",    "timeouts",   "tries",
+    "relay", "allow", "deny",      "on_deny", "limits",  "when_down", "count_ports"};
 static constexpr std::string_view target_keys[] = {"address", "weight", "backup"};
 static constexpr std::string_view health_keys[] = {"type", "interval", "timeout",
                                                    "rise", "fall",     "port"};
 static constexpr std::string_view timeouts_keys[] = {"connect", "idle", "half_close"};
+static constexpr std::string_view limits_keys[] = {"source_sessions", "source_rate"};
 
 const Section file_section{"the file", "", file_keys, file_later};
 const Section proxify_section{"[proxify]", "", proxify_keys};
 const Section log_section{"[log]", "log.", log_keys};
-const Section service_section{"[[service]]", "", service_keys, service_later};
+const Section service_section{"[[service]]", "", service_keys};
 const Section target_section{"a target", "", target_keys};
 const Section health_section{"health", "health.", health_keys};
 const Section timeouts_section{"timeouts", "timeouts.", timeouts_keys};
+const Section limits_section{"limits", "limits.", limits_keys};
 
-static const Section* const sections[] = {&file_section,    &proxify_section, &log_section,
-                                          &service_section, &target_section,  &health_section,
-                                          &timeouts_section};
+static const Section* const sections[] = {&file_section,     &proxify_section, &log_section,
+                                          &service_section,  &target_section,  &health_section,
+                                          &timeouts_section, &limits_section};
 
 // ---- text
 
@@ -187,6 +189,25 @@ bool Fields::port(std::string_view key, uint16_t& out) {
     }
     out = static_cast<uint16_t>(*number);
     return true;
+}
+
+void Fields::prefixes(std::string_view key, std::vector<Prefix>& out, std::vector<Position>& at) {
+    auto* value = find(key);
+    if (!value) return;
+    auto written = one_or_many(*value);
+    out.reserve(written.size());
+    at.reserve(written.size());
+    for (const auto& one : written) {
+        auto* text = one.as<std::string>();
+        if (!text) {
+            expected(one, key, R"(a string like "10.0.0.0/8")");
+        } else if (auto prefix = read_prefix(*text); !prefix) {
+            not_understood(one, key, prefix.error());
+        } else {
+            out.push_back(*prefix);
+            at.push_back(one.at);
+        }
+    }
 }
 
 /// Which of the words is written at `key`, or -1.

@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "config/names.h"
 #include "config/problems.h"
@@ -22,7 +23,7 @@ struct Section {
 };
 
 extern const Section file_section, proxify_section, log_section, service_section, target_section,
-    health_section, timeouts_section;
+    health_section, timeouts_section, limits_section;
 
 constexpr Duration year = 24h * 365;
 
@@ -50,6 +51,9 @@ class Fields {
     bool count(std::string_view key, Counts allowed, int& out);
     bool flag(std::string_view key, bool& out);
     bool port(std::string_view key, uint16_t& out);
+    /// One prefix, or any number of them in an array; adds them to `out`, and where each is
+    /// written to `at`.
+    void prefixes(std::string_view key, std::vector<Prefix>& out, std::vector<Position>& at);
     template <class T, size_t n>
     bool choice(std::string_view key, const Name<T> (&names)[n], T& out) {
         std::string_view words[n];

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <map>
 #include <unordered_map>
 
 #include "base/format.h"
@@ -34,33 +35,90 @@ void check_default_service(const Draft& draft, Problems& problems) {
                  near.empty() ? "" : format("did you mean \"{}\"?", near));
 }
 
-// Walks over all ports once, remembering who took each. Of an item that clashes only the first
-// clashing port is reported, so that two overlapping ranges are one problem and not thousands.
+/// Who took a port, at one of its addresses or at all of them.
+struct Claim {
+    const DraftService* by = nullptr;
+    Position at;
+};
+
+/// Ports times addresses, in the whole file: each is an entry in a table of the kernel.
+constexpr size_t addressed_ports_max = 262'144;
+
+class Claims {
+  public:
+    /// The claim of whoever comes first; `prefix` is null for a service that is dialled everywhere.
+    Claim& of(uint16_t port, const Prefix* prefix) {
+        return prefix ? by_address_[{port, *prefix}] : everywhere_[port];
+    }
+    bool has_room_for(size_t more) const {
+        return by_address_.size() + more <= addressed_ports_max;
+    }
+    const Claim* any_of(uint16_t port) const {
+        if (everywhere_[port].by) return &everywhere_[port];
+        auto found = by_address_.lower_bound({port, Prefix{.ip = {}, .length = 0}});
+        for (; found != by_address_.end() && found->first.first == port; ++found)
+            if (found->second.by) return &found->second;
+        return nullptr;
+    }
+
+  private:
+    std::vector<Claim> everywhere_ = std::vector<Claim>(65536);
+    std::map<std::pair<uint16_t, Prefix>, Claim> by_address_;
+};
+
+/// Gives false, and complains, when somebody has it already.
+bool claim(Claim& claim, const DraftService& draft_service, Position at, uint16_t port,
+           const Prefix* prefix, Problems& problems) {
+    if (!claim.by) {
+        claim = {&draft_service, at};
+        return true;
+    }
+    auto where = prefix ? format("port {} at {}", port, prefix->text()) : format("port {}", port);
+    problems.add(
+        at, claim.by == &draft_service
+                ? format("ports: {} is in this service twice, first at {}", where, place(claim.at))
+                : format("ports: {} is already in service \"{}\", at {}", where,
+                         claim.by->service.name, place(claim.at)));
+    return false;
+}
+
+size_t count_ports(const Service& service) {
+    size_t count = 0;
+    for (auto [first, last] : service.ports) count += last - first + 1u;
+    return count;
+}
+
+// Of an item that clashes only the first clashing port is reported, so that two overlapping ranges
+// are one problem and not thousands.
+void claim_ports(const DraftService& draft_service, Claims& claims, Problems& problems) {
+    const auto& service = draft_service.service;
+    std::vector<const Prefix*> prefixes;
+    for (const auto& prefix : service.addresses) prefixes.push_back(&prefix);
+    if (prefixes.empty()) prefixes.push_back(nullptr);
+    for (size_t i = 0; i < service.ports.size(); ++i) {
+        const auto at = draft_service.ports_at[i];
+        bool is_free = true;
+        for (uint32_t port = service.ports[i].first; is_free && port <= service.ports[i].last;
+             ++port)
+            for (const Prefix* prefix : prefixes) {
+                auto number = static_cast<uint16_t>(port);
+                is_free = is_free && claim(claims.of(number, prefix), draft_service, at, number,
+                                           prefix, problems);
+            }
+    }
+}
+
 void check_ports(const Draft& draft, Problems& problems) {
-    struct Claim {
-        const DraftService* by = nullptr;
-        Position at;
-    };
-    std::vector<Claim> claims(65536);
+    Claims claims;
     for (const auto& draft_service : draft.services) {
         const auto& service = draft_service.service;
-        for (size_t i = 0; i < service.ports.size(); ++i) {
-            auto at = draft_service.ports_at[i];
-            for (uint32_t port = service.ports[i].first; port <= service.ports[i].last; ++port) {
-                auto& claim = claims[port];
-                if (!claim.by) {
-                    claim = {&draft_service, at};
-                    continue;
-                }
-                problems.add(
-                    at, claim.by == &draft_service
-                            ? format("ports: port {} is in this service twice, first at {}", port,
-                                     place(claim.at))
-                            : format("ports: port {} is already in service \"{}\", at {}", port,
-                                     claim.by->service.name, place(claim.at)));
-                break;
-            }
-        }
+        if (claims.has_room_for(count_ports(service) * service.addresses.size()))
+            claim_ports(draft_service, claims, problems);
+        else
+            problems.add(
+                draft_service.addresses_at.front(),
+                format("addresses: ports times addresses are more than {}", addressed_ports_max),
+                "fewer and shorter prefixes do the same for the kernel's table");
         if (draft_service.no_ports_at &&
             (service.name.empty() || service.name != draft.default_service))
             problems.add(*draft_service.no_ports_at,
@@ -68,15 +126,25 @@ void check_ports(const Draft& draft, Problems& problems) {
                          "list its ports, or name it as default_service in [proxify]");
     }
     // An unwritten `listen` is judged by check_listener_port(), once it is known that -b is wanted.
-    auto& claim = claims[draft.config.listen];
-    if (draft.listen_at && claim.by)
+    const Claim* claim = claims.any_of(draft.config.listen);
+    if (draft.listen_at && claim)
         problems.add(
-            claim.at,
+            claim->at,
             format(
                 "ports: service \"{}\" lists port {}, which is the listener's own (listen, at {})",
-                claim.by->service.name, draft.config.listen, place(*draft.listen_at)),
+                claim->by->service.name, draft.config.listen, place(*draft.listen_at)),
             "take it out of ports, or choose another `listen`;\n"
             "what arrives at the listener's own port goes to default_service");
+}
+
+/// The longest prefix decides, so one that is allowed and denied decides nothing.
+void check_access(const Access& access, const AccessAt& at, Problems& problems) {
+    std::map<Prefix, Position> allowed;
+    for (size_t i = 0; i < access.allow.size(); ++i) allowed.emplace(access.allow[i], at.allow[i]);
+    for (size_t i = 0; i < access.deny.size(); ++i)
+        if (auto found = allowed.find(access.deny[i]); found != allowed.end())
+            problems.add(at.deny[i], format("deny: \"{}\" is allowed too, at {}",
+                                            access.deny[i].text(), place(found->second)));
 }
 
 std::string lower(std::string text) {
@@ -125,6 +193,9 @@ void judge(const Draft& draft, Problems& problems) {
     check_default_service(draft, problems);
     check_ports(draft, problems);
     check_targets(draft, problems);
+    check_access(draft.config.access, draft.access_at, problems);
+    for (const auto& draft_service : draft.services)
+        check_access(draft_service.service.access, draft_service.access_at, problems);
 }
 
 }  // namespace proxify::config

@@ -20,6 +20,14 @@ inline constexpr Name<Balance> balance_names[] = {
 inline constexpr Name<RelayMode> relay_names[] = {{"auto", RelayMode::automatic},
                                                   {"copy", RelayMode::copy}};
 
+inline constexpr Name<WhenDown> when_down_names[] = {{"refuse", WhenDown::refuse},
+                                                     {"drop", WhenDown::drop},
+                                                     {"pass", WhenDown::pass},
+                                                     {"accept", WhenDown::accept}};
+
+inline constexpr Name<OnDeny> on_deny_names[] = {{"refuse", OnDeny::refuse},
+                                                 {"drop", OnDeny::drop}};
+
 inline constexpr Name<LogFormat> log_format_names[] = {{"text", LogFormat::text},
                                                        {"json", LogFormat::json}};
 

@@ -23,6 +23,8 @@ static void read_proxify(const Table& table, Draft& draft, Problems& problems) {
     }
     fields.duration("drain_timeout", {}, draft.config.drain);
     fields.duration("resolve_interval", {.least = 100ms}, draft.config.resolve_interval);
+    fields.prefixes("allow", draft.config.access.allow, draft.access_at.allow);
+    fields.prefixes("deny", draft.config.access.deny, draft.access_at.deny);
 }
 
 static void read_log(const Table& table, Log& log, Problems& problems) {

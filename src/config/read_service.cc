@@ -61,6 +61,15 @@ static void read_timeouts(const Value& value, Timeouts& timeouts, Problems& prob
     fields.duration("half_close", {}, timeouts.half_close);
 }
 
+static void read_limits(const Value& value, Limits& limits, Problems& problems) {
+    auto* table = value.as<Table>();
+    if (!table)
+        return expected(value, "limits", "a table like { source_sessions = 100 }", problems);
+    Fields fields(*table, limits_section, problems);
+    fields.count("source_sessions", {0, 1'000'000}, limits.source_sessions);
+    fields.count("source_rate", {0, 1'000'000}, limits.source_rate);
+}
+
 DraftService read_service(const Value& value, const Table& table, Problems& problems) {
     Fields fields(table, service_section, problems);
     DraftService draft{.name_at = value.at};
@@ -72,6 +81,8 @@ DraftService read_service(const Value& value, const Table& table, Problems& prob
         read_port_list(*ports, draft, fields);
     else
         draft.no_ports_at = value.at;
+
+    fields.prefixes("addresses", service.addresses, draft.addresses_at);
 
     if (auto* targets = fields.find("targets"))
         read_target_list(*targets, draft, problems);
@@ -85,6 +96,13 @@ DraftService read_service(const Value& value, const Table& table, Problems& prob
         read_timeouts(*timeouts, service.timeouts, problems);
     fields.count("tries", {1, 100}, service.tries);
     fields.choice("relay", relay_names, service.relay);
+
+    fields.prefixes("allow", service.access.allow, draft.access_at.allow);
+    fields.prefixes("deny", service.access.deny, draft.access_at.deny);
+    fields.choice("on_deny", on_deny_names, service.on_deny);
+    fields.choice("when_down", when_down_names, service.when_down);
+    if (auto* limits = fields.find("limits")) read_limits(*limits, service.limits, problems);
+    fields.flag("count_ports", service.count_ports);
     return draft;
 }
 

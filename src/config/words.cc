@@ -169,6 +169,23 @@ Understood<TargetSpec> read_target(std::string_view text) {
         .text = std::string(text), .host = std::string(host), .ip = ip, .port = *port};
 }
 
+// ---- prefixes
+
+Understood<Prefix> read_prefix(std::string_view text) {
+    auto prefix = Prefix::parse(text);
+    if (!prefix) {
+        constexpr auto forms = R"("10.0.0.0/8", "2001:db8::/32" or "203.0.113.7")";
+        return std::unexpected(
+            Complaint{format("expected addresses such as {}, found {}", forms, quoted(text)), {}});
+    }
+    if (prefix->network() != *prefix)
+        return std::unexpected(
+            Complaint{format("{} has bits beyond the first {}", quoted(text), prefix->length),
+                      format("write \"{}\", or \"{}\" for this address alone",
+                             prefix->network().text(), prefix->ip.text())});
+    return *prefix;
+}
+
 // ---- text for messages
 
 std::string printable(std::string_view text) {

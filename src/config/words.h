@@ -29,6 +29,9 @@ Understood<PortRange> read_ports(std::string_view text);
 /// "10.0.0.1:80", "[::1]:80", "name.example:80"; the port may be "*" or "+1000" too.
 Understood<TargetSpec> read_target(std::string_view text);
 
+/// "10.0.0.0/8", "2001:db8::/32", "203.0.113.7": a network, without bits beyond its length.
+Understood<Prefix> read_prefix(std::string_view text);
+
 /// Text for a message: on one line, without control characters, shortened when it is very long.
 std::string printable(std::string_view text);
 /// The same in double quotes.

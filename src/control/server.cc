@@ -10,6 +10,7 @@
 namespace proxify::control {
 
 using namespace io;
+using steering::ports_of;
 using steering::PortSet;
 
 namespace {
@@ -18,14 +19,6 @@ constexpr Ip any_address{.bytes = {}, .is_v4 = false};
 
 /// Descriptors kept free for health checks, a reload and whatever the libraries need.
 constexpr size_t spare_fds = 8;
-
-PortSet ports_of(const config::Config& config) {
-    PortSet ports;
-    for (const auto& service : config.services)
-        for (auto [first, last] : service.ports)
-            for (size_t port = first; port <= last; ++port) ports.set(port);
-    return ports;
-}
 
 std::vector<std::string> names_of(const config::Config& config) {
     std::vector<std::string> names;
@@ -120,8 +113,11 @@ Result<> Server::start(const config::Config& config) {
     else
         TRY(start_bound(config));
 
-    health_.emplace(loop_, log_, &own_doors_);
+    health_.emplace(
+        loop_, log_, &own_doors_,
+        [this](const routing::Service& service, const balance::Target&) { tell_kernel(service); });
     health_->follow(*snapshot_);
+    tell_kernel();
     return {};
 }
 
@@ -131,7 +127,7 @@ Result<> Server::start_steered(uint16_t port, const config::Config& config) {
     TRY_TO(rings, open_rings(worker_count(config)));
     TRY_TO(listeners, listen(port, rings.size()));
     // One member stands for the group: the kernel spreads connections over all of them.
-    auto steering = steering::Steering::start(native(listeners.front()), ports);
+    auto steering = steering::Steering::start(native(listeners.front()), config);
     if (!steering) {
         for (Handle listener : listeners) loop_.ring().close(listener);
         return fail(std::move(steering).error());
@@ -204,6 +200,7 @@ void Server::start_workers(std::vector<Ring> rings) {
                         if (!leaving_) health_->suspect(name, which);
                     });
                 },
+            .kernel_counts_sources = steering_.has_value(),
         };
         workers_.push_back(
             std::make_unique<worker::Worker>(std::move(ring), log_, std::move(options), snapshot_));
@@ -432,9 +429,10 @@ Result<std::string> Server::apply(const config::Config& config) {
     publish(config);
     if (workers_wanted != workers_had) set_worker_count(workers_wanted, std::move(rings), more);
     if (steering_) {
-        if (auto steered = steering_->apply(want); !steered)
+        if (auto steered = steering_->apply(config); !steered)
             log_.error("steering_failed",
                        "steering: " + one_line(steered.error()) + "; the next reload tries again");
+        tell_kernel();
         for (const auto& warning : steering_->shadow_warnings(added))
             log_.warn("steering_warning", warning);
     } else {
@@ -466,6 +464,19 @@ void Server::publish(config::Config config) {
         });
     used.wait();
     if (health_) health_->follow(*snapshot_);
+    tell_kernel();
+}
+
+/// A service without a target that is up is refused, dropped or passed on by the kernel itself.
+void Server::tell_kernel(const routing::Service& service) {
+    if (!steering_ || leaving_) return;
+    if (auto told = steering_->set_down(service.name, !service.pool.any_available()); !told)
+        log_.error("steering_failed", "steering: " + one_line(told.error()));
+}
+
+void Server::tell_kernel() {
+    for (const auto& service : snapshot_->services())
+        if (service) tell_kernel(*service);
 }
 
 void Server::on_resolved(const resolve::Resolver::Outcome& outcome) {

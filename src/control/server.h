@@ -75,6 +75,8 @@ class Server {
     void reload(bool was_asked_for);
     Result<std::string> apply(const config::Config& config);
     void publish(config::Config config);
+    void tell_kernel(const routing::Service& service);
+    void tell_kernel();
     void on_resolved(const resolve::Resolver::Outcome& outcome);
     void leave();
 

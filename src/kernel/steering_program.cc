@@ -4,12 +4,14 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <numeric>
 #include <sstream>
 
 #include "base/fd.h"
@@ -20,7 +22,9 @@
 
 namespace proxify::kernel {
 
-static_assert(sizeof(steer_dial) == 20 && offsetof(steer_dial, port_be) == 16);
+static_assert(sizeof(steer_end) == 20 && offsetof(steer_end, port_be) == 16);
+static_assert(int{STEER_PASS} == int(Verdict::pass) && int{STEER_DROP} == int(Verdict::drop) &&
+              int{STEER_REFUSE} == int(Verdict::refuse));
 static_assert(steering_program_name.size() < BPF_OBJ_NAME_LEN, "the kernel cuts longer names");
 
 // libbpf prints to stderr while it works. Here it is silent, and what it said last goes into the
@@ -81,7 +85,10 @@ Result<SteeringProgram> SteeringProgram::load() {
 
     std::string said;
     int error_number = load_and_listen(program.object_.get(), said);
-    if (error_number == 0) return program;
+    if (error_number == 0) {
+        TRY(program.count_service(0, true));
+        return program;
+    }
 
     auto error = Error::of("cannot load the steering program");
     if (error_number == EPERM) error.hint = permission_hint();
@@ -95,6 +102,10 @@ Result<SteeringProgram> SteeringProgram::load() {
     return fail(std::move(error));
 }
 
+static int fd_of(const bpf_map* map) {
+    return bpf_map__fd(map);
+}
+
 Result<> SteeringProgram::set_listener(int listener_fd) {
     uint32_t slot = 0;
     uint64_t socket = static_cast<uint64_t>(listener_fd);
@@ -103,6 +114,40 @@ Result<> SteeringProgram::set_listener(int listener_fd) {
     return fail(
         Error::from_errno(errno, "put the listener into proxy_sock",
                           errno == EOPNOTSUPP ? "it has to be a TCP socket that listens" : ""));
+}
+
+/// A socket for one family or for both, at an address that is nobody's: the IPv4 dummy address
+/// (RFC 7600). The socket of both has it v4-mapped, since any other address of its own would make
+/// it one of IPv6 only.
+static Fd bind_nowhere(int family, uint16_t port) {
+    auto fd = Fd::adopt(socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    const bool is_v6 = family == AF_INET6;
+    const int on = 1, off = 0;
+    bool is_set =
+        setsockopt(fd.get(), SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0 &&
+        setsockopt(fd.get(), IPPROTO_IP, IP_FREEBIND, &on, sizeof on) == 0 &&
+        (!is_v6 || setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off) == 0);
+    sockaddr_storage at{};
+    socklen_t size = Address{Ip::v4(192, 0, 0, 8), port}.to_sockaddr(at, /*as_v6=*/is_v6);
+    if (!is_set || bind(fd.get(), reinterpret_cast<sockaddr*>(&at), size) != 0) return Fd();
+    return fd;
+}
+
+Result<> SteeringProgram::open_sink(uint16_t port) {
+    auto sink = bind_nowhere(AF_INET6, port);
+    if (!sink) sink = bind_nowhere(AF_INET, port);  // IPv6 may be off
+    // A filter that keeps no byte of any packet: the kernel drops it before it looks at it.
+    sock_filter keep_nothing[] = {{.code = BPF_RET | BPF_K, .jt = 0, .jf = 0, .k = 0}};
+    const sock_fprog filter{.len = 1, .filter = keep_nothing};
+    uint32_t slot = 0;
+    uint64_t socket = static_cast<uint64_t>(sink.get());
+    bool is_open =
+        sink && setsockopt(sink.get(), SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) == 0 &&
+        listen(sink.get(), 1) == 0 &&
+        bpf_map_update_elem(fd_of(object_->maps.steer_sink), &slot, &socket, BPF_ANY) == 0;
+    if (!is_open) return fail(Error::from_errno(errno, "open the socket that drops clients"));
+    sink_ = std::move(sink);
+    return {};
 }
 
 Result<> SteeringProgram::attach() {
@@ -177,25 +222,136 @@ bool SteeringProgram::has_port(uint16_t port) const {
     return bpf_map_lookup_elem(bpf_map__fd(object_->maps.proxy_ports), &port, &value) == 0;
 }
 
-static steer_dial to_dial(const Address& source) {
+static steer_end to_end(const Address& address) {
     sockaddr_storage storage{};
-    source.to_sockaddr(storage, /*as_v6=*/true);
+    address.to_sockaddr(storage, /*as_v6=*/true);
     const auto& v6 = reinterpret_cast<const sockaddr_in6&>(storage);
-    steer_dial dial{};
-    std::memcpy(dial.address, &v6.sin6_addr, sizeof dial.address);
-    dial.port_be = v6.sin6_port;
-    return dial;
+    steer_end end{};
+    std::memcpy(end.address, &v6.sin6_addr, sizeof end.address);
+    end.port_be = v6.sin6_port;
+    return end;
 }
 
 bool SteeringProgram::guard_dial(const Address& source) {
-    auto dial = to_dial(source);
+    auto end = to_end(source);
     uint8_t value = 0;
-    return bpf_map_update_elem(bpf_map__fd(object_->maps.own_dials), &dial, &value, BPF_ANY) == 0;
+    return bpf_map_update_elem(bpf_map__fd(object_->maps.own_dials), &end, &value, BPF_ANY) == 0;
 }
 
 void SteeringProgram::unguard_dial(const Address& source) {
-    auto dial = to_dial(source);
-    bpf_map_delete_elem(bpf_map__fd(object_->maps.own_dials), &dial);
+    auto end = to_end(source);
+    bpf_map_delete_elem(bpf_map__fd(object_->maps.own_dials), &end);
+}
+
+// ---- ports, services, addresses
+
+/// Writes values of an array that follow each other.
+template <class T>
+static Result<> write_array(const bpf_map* map, uint32_t first, const std::vector<T>& values) {
+    std::vector<uint32_t> keys(values.size());
+    std::iota(keys.begin(), keys.end(), first);
+    auto count = static_cast<uint32_t>(values.size());
+    LIBBPF_OPTS(bpf_map_batch_opts, options);
+    if (values.empty() ||
+        bpf_map_update_batch(fd_of(map), keys.data(), values.data(), &count, &options) == 0)
+        return {};
+    return fail(Error::from_errno(
+        errno, format("write {} entries of {}", values.size(), bpf_map__name(map))));
+}
+
+Result<> SteeringProgram::set_ports(uint16_t first, std::span<const PortEntry> entries) {
+    std::vector<steer_port> values;
+    values.reserve(entries.size());
+    for (const auto& entry : entries) {
+        int flags = (entry.by_address ? STEER_BY_ADDRESS : 0) | (entry.counted ? STEER_COUNTED : 0);
+        values.push_back(
+            {.service = entry.service, .flags = static_cast<uint8_t>(flags), .zero = 0});
+    }
+    return write_array(object_->maps.steer_ports, first, values);
+}
+
+Result<> SteeringProgram::set_services(uint16_t first, std::span<const ServiceEntry> entries) {
+    std::vector<steer_service> values;
+    values.reserve(entries.size());
+    for (const auto& entry : entries)
+        values.push_back({.number = entry.number,
+                          .present = static_cast<uint8_t>(entry.present),
+                          .on_deny = static_cast<uint8_t>(entry.on_deny),
+                          .rate = entry.rate});
+    return write_array(object_->maps.steer_services, first, values);
+}
+
+static steer_address to_key(const AddressEntry& entry) {
+    steer_address key{};
+    key.prefix_bits = 16u + 8u + entry.prefix.length;
+    key.port = entry.port;
+    key.family = entry.prefix.ip.is_v4 ? 4 : 6;
+    std::memcpy(key.address, entry.prefix.ip.bytes.data(), sizeof key.address);
+    return key;
+}
+
+Result<> SteeringProgram::add_addresses(std::span<const AddressEntry> entries) {
+    for (const auto& entry : entries) {
+        auto key = to_key(entry);
+        if (bpf_map_update_elem(fd_of(object_->maps.steer_addresses), &key, &entry.service,
+                                BPF_ANY) != 0)
+            return fail(Error::from_errno(
+                errno, format("steer port {} at {}", entry.port, entry.prefix.text())));
+    }
+    return {};
+}
+
+Result<> SteeringProgram::remove_addresses(std::span<const AddressEntry> entries) {
+    for (const auto& entry : entries) {
+        auto key = to_key(entry);
+        if (bpf_map_delete_elem(fd_of(object_->maps.steer_addresses), &key) != 0 && errno != ENOENT)
+            return fail(Error::from_errno(
+                errno, format("no longer steer port {} at {}", entry.port, entry.prefix.text())));
+    }
+    return {};
+}
+
+// ---- access lists
+
+static steer_prefix to_key(const Prefix& prefix) {
+    steer_prefix key{};
+    key.prefix_bits = 8u + prefix.length;
+    key.family = prefix.ip.is_v4 ? 4 : 6;
+    std::memcpy(key.address, prefix.ip.bytes.data(), sizeof key.address);
+    return key;
+}
+
+Result<> SteeringProgram::set_list(uint16_t service, bool denies_others,
+                                   std::span<const ListEntry> entries) {
+    std::vector<steer_prefix> keys{{}};  // no bits at all: everybody, of either family
+    std::vector<uint8_t> values{denies_others};
+    keys.reserve(entries.size() + 1);
+    values.reserve(entries.size() + 1);
+    for (const auto& entry : entries) {
+        keys.push_back(to_key(entry.prefix));
+        values.push_back(entry.is_denied);
+    }
+    LIBBPF_OPTS(bpf_map_create_opts, trie_options, .map_flags = BPF_F_NO_PREALLOC);
+    auto trie = Fd::adopt(bpf_map_create(BPF_MAP_TYPE_LPM_TRIE, "steer_list", sizeof(steer_prefix),
+                                         sizeof(uint8_t), STEER_PREFIXES_MAX, &trie_options));
+    if (!trie) return fail(Error::from_errno(errno, "create an access list"));
+    auto count = static_cast<uint32_t>(keys.size());
+    LIBBPF_OPTS(bpf_map_batch_opts, options);
+    if (bpf_map_update_batch(trie.get(), keys.data(), values.data(), &count, &options) != 0)
+        return fail(
+            Error::from_errno(errno, format("fill an access list of {} prefixes", entries.size())));
+    // From here on the list belongs to steer_lists, and goes when another takes its place.
+    uint32_t slot = service;
+    int fd = trie.get();
+    if (bpf_map_update_elem(fd_of(object_->maps.steer_lists), &slot, &fd, BPF_ANY) == 0) return {};
+    return fail(Error::from_errno(errno, "put an access list into steer_lists"));
+}
+
+Result<> SteeringProgram::remove_list(uint16_t service) {
+    uint32_t slot = service;
+    if (bpf_map_delete_elem(fd_of(object_->maps.steer_lists), &slot) == 0 || errno == ENOENT)
+        return {};
+    return fail(Error::from_errno(errno, "take an access list out of steer_lists"));
 }
 
 /// Every kind of object has an info struct, filled by one call; reading one's own descriptors
@@ -224,19 +380,71 @@ Result<SteeringProgram::Ids> SteeringProgram::ids() const {
     return ids;
 }
 
-Result<std::vector<Counter>> SteeringProgram::counters() const {
-#define COUNTER(name, meaning) {#name, meaning},
-    std::vector<Counter> counters{STEER_COUNTERS(COUNTER)};
-#undef COUNTER
+// ---- counters
+
+static Result<size_t> cpu_count() {
     int cpus = libbpf_num_possible_cpus();
     if (cpus < 0) return fail(Error::from_errno(-cpus, "count the CPUs"));
-    std::vector<uint64_t> values(cpus);
-    for (uint32_t index = 0; index < counters.size(); ++index) {
-        if (bpf_map_lookup_elem(bpf_map__fd(object_->maps.steer_counters), &index, values.data()))
-            return fail(Error::from_errno(errno, "read steer_counters"));
-        for (uint64_t value : values) counters[index].value += value;
+    return static_cast<size_t>(cpus);
+}
+
+Result<> SteeringProgram::count_service(uint16_t service, bool is_counted) {
+    const int map = fd_of(object_->maps.steer_counters);
+    TRY_TO(cpus, cpu_count());
+    const std::vector<steer_counts> zeros(cpus);
+    uint32_t key = service;
+    int failed = is_counted ? bpf_map_update_elem(map, &key, zeros.data(), BPF_NOEXIST)
+                            : bpf_map_delete_elem(map, &key);
+    bool is_fine = failed == 0 || errno == EEXIST || errno == ENOENT;
+    bool is_full = is_counted && (errno == E2BIG || errno == ENOSPC);
+    if (is_fine || is_full) return {};
+    return fail(Error::from_errno(errno, "make or remove the counters of a service"));
+}
+
+static std::vector<Counter> no_counts() {
+#define COUNTER(name, meaning) {#name, meaning},
+    return {STEER_COUNTERS(COUNTER)};
+#undef COUNTER
+}
+
+/// Adds what all CPUs counted for one service.
+static Result<> add_counts(int map, uint32_t service, std::vector<Counter>& counters) {
+    TRY_TO(cpus, cpu_count());
+    std::vector<steer_counts> counts(cpus);
+    if (bpf_map_lookup_elem(map, &service, counts.data()) != 0) {
+        if (errno == ENOENT) return {};  // it is counted under number 0
+        return fail(Error::from_errno(errno, "read steer_counters"));
     }
+    for (const auto& of_cpu : counts)
+        for (size_t i = 0; i < counters.size(); ++i) counters[i].value += of_cpu.of[i];
+    return {};
+}
+
+Result<std::vector<Counter>> SteeringProgram::counters(uint16_t service) const {
+    auto counters = no_counts();
+    TRY(add_counts(fd_of(object_->maps.steer_counters), service, counters));
     return counters;
+}
+
+Result<std::vector<Counter>> SteeringProgram::counters() const {
+    auto counters = no_counts();
+    const int map = fd_of(object_->maps.steer_counters);
+    uint32_t service = 0;
+    for (void* after = nullptr; bpf_map_get_next_key(map, after, &service) == 0; after = &service)
+        TRY(add_counts(map, service, counters));
+    return counters;
+}
+
+Result<std::vector<uint64_t>> SteeringProgram::port_counts() const {
+    std::vector<uint64_t> counts(STEER_PORTS_MAX);
+    std::vector<uint32_t> ports(STEER_PORTS_MAX);
+    uint32_t next = 0, count = STEER_PORTS_MAX;
+    LIBBPF_OPTS(bpf_map_batch_opts, options);
+    if (bpf_map_lookup_batch(fd_of(object_->maps.port_counts), nullptr, &next, ports.data(),
+                             counts.data(), &count, &options) != 0 &&
+        errno != ENOENT)
+        return fail(Error::from_errno(errno, "read port_counts"));
+    return counts;
 }
 
 int SteeringProgram::program_fd() const {

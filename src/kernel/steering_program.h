@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/address.h"
+#include "base/fd.h"
 #include "base/result.h"
 
 struct bpf_link;
@@ -30,6 +31,40 @@ struct Counter {
     uint64_t value = 0;
 };
 
+/// What may become of a client; see enum steer_verdict.
+enum class Verdict : uint8_t { accept, refuse, drop, pass };
+
+/// What the program knows of a port that is in proxy_ports. Services go by number, from 1; 0 is for
+/// ports that were added by hand.
+struct PortEntry {
+    uint16_t service = 0;     ///< whose it is, where no address says otherwise; 0 for nobody's
+    bool by_address = false;  ///< the dialled address names the service first
+    bool counted = false;     ///< port_counts() is wanted
+    bool operator==(const PortEntry&) const = default;
+};
+
+struct ServiceEntry {
+    uint16_t number = 0;  ///< under which its list and its counters are found; 0 when it has none
+    Verdict present = Verdict::accept;
+    Verdict on_deny = Verdict::refuse;
+    uint32_t rate = 0;  ///< connections that a source may open in a second; 0 for any number
+    bool operator==(const ServiceEntry&) const = default;
+};
+
+/// Addresses at which a port belongs to a service. The longest prefix wins.
+struct AddressEntry {
+    uint16_t port = 0;
+    Prefix prefix;
+    uint16_t service = 0;
+    auto operator<=>(const AddressEntry&) const = default;
+};
+
+/// One prefix of an access list.
+struct ListEntry {
+    Prefix prefix;
+    bool is_denied = false;
+};
+
 class SteeringProgram {
   public:
     /// Loads program and maps. They steer nothing until attach().
@@ -38,6 +73,11 @@ class SteeringProgram {
     /// The socket that gets the connections: listening, and AF_INET6 with IPV6_V6ONLY off if it
     /// is to have those of both families.
     Result<> set_listener(int listener_fd);
+
+    /// Makes Verdict::drop mean silence, by a socket of the calling thread's network namespace that
+    /// swallows what it gets; without it such clients are refused. It stands beside the listener's
+    /// port, at an address where nobody can dial it.
+    Result<> open_sink(uint16_t port);
 
     /// Starts to steer in the calling thread's network namespace.
     Result<> attach();
@@ -50,6 +90,18 @@ class SteeringProgram {
     /// A port that is already gone is no error.
     Result<> remove_ports(std::span<const uint16_t> ports);
     bool has_port(uint16_t port) const;
+
+    // What the program knows of ports and services. A span's first element is for number `first`.
+
+    Result<> set_ports(uint16_t first, std::span<const PortEntry> entries);
+    Result<> set_services(uint16_t first, std::span<const ServiceEntry> entries);
+    /// An entry that is there already gets the new service.
+    Result<> add_addresses(std::span<const AddressEntry> entries);
+    /// One that is not there is no error.
+    Result<> remove_addresses(std::span<const AddressEntry> entries);
+    /// Puts the access list of a service (0: of all) in the place of the one before, in one step.
+    Result<> set_list(uint16_t service, bool denies_others, std::span<const ListEntry> entries);
+    Result<> remove_list(uint16_t service);
 
     /// Between guard and unguard, connections that come from `source` are passed on, not steered.
     /// False when the kernel did not take it: then the dial may come back to proxify itself.
@@ -65,7 +117,14 @@ class SteeringProgram {
     };
     Result<Ids> ids() const;
 
+    /// Makes counters for a service, or takes them away. Those for which there is no room are
+    /// counted with number 0.
+    Result<> count_service(uint16_t service, bool is_counted);
+    /// Of all services together, and of one.
     Result<std::vector<Counter>> counters() const;
+    Result<std::vector<Counter>> counters(uint16_t service) const;
+    /// Connections steered, of ports that are `counted`; one element for each port number.
+    Result<std::vector<uint64_t>> port_counts() const;
 
     /// For BPF_PROG_RUN in tests.
     int program_fd() const;
@@ -80,6 +139,7 @@ class SteeringProgram {
     explicit SteeringProgram(steer* object) : object_(object) {}
 
     std::unique_ptr<steer, DestroyObject> object_;
+    Fd sink_;
     std::unique_ptr<bpf_link, DestroyLink> link_;  // declared last, so it goes first
 };
 

@@ -2,6 +2,7 @@
 #include "routing/snapshot.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "base/format.h"
 
@@ -55,12 +56,39 @@ std::vector<balance::Member> make_members(const config::Service& spec,
     return members;
 }
 
+/// Null when the lists are empty; the one from before when they are the same.
+std::shared_ptr<const access::List> make_list(const config::Access& written,
+                                              const config::Access* before,
+                                              const std::shared_ptr<const access::List>& known) {
+    if (written == config::Access{}) return nullptr;
+    if (before && written == *before) return known;
+    return std::make_shared<access::List>(written.allow, written.deny);
+}
+
+void guard(Service& service, const Service* before) {
+    service.own_list = make_list(service.spec.access, before ? &before->spec.access : nullptr,
+                                 before ? before->own_list : nullptr);
+    if (service.spec.limits == config::Limits{}) return;
+    // What each source has is known from before.
+    service.sources = before ? before->sources : nullptr;
+    if (!service.sources) service.sources = std::make_shared<access::Sources>();
+}
+
+template <class T>
+const T* closest(const std::vector<std::pair<Prefix, T>>& by_address, const Ip& dialled) {
+    for (const auto& [prefix, what] : by_address)
+        if (prefix.contains(dialled)) return &what;
+    return nullptr;
+}
+
 }  // namespace
 
 std::shared_ptr<const Snapshot> Snapshot::build(config::Config config, const Resolve& resolve,
                                                 const Snapshot* before, Time now) {
     auto snapshot = std::make_shared<Snapshot>();
     snapshot->services_.push_back(nullptr);
+    snapshot->common_list_ = make_list(config.access, before ? &before->config_.access : nullptr,
+                                       before ? before->common_list_ : nullptr);
     for (const auto& spec : config.services) {
         const Service* old = nullptr;
         if (before)
@@ -70,12 +98,9 @@ std::shared_ptr<const Snapshot> Snapshot::build(config::Config config, const Res
         std::shared_ptr<Service> service(new Service{
             spec.name, spec, balance::Pool(spec.balance, make_members(spec, resolve, old))});
         if (old) service->pool.continue_after(old->pool);
-        for (auto [first, last] : spec.ports) {
-            for (int port = first; port <= last; ++port)
-                snapshot->route_[static_cast<size_t>(port)] =
-                    static_cast<uint16_t>(snapshot->services_.size());
-            snapshot->port_count_ += static_cast<size_t>(last - first + 1);
-        }
+        service->common_list = snapshot->common_list_;
+        guard(*service, old);
+        snapshot->add_routes(spec, static_cast<uint16_t>(snapshot->services_.size()));
         snapshot->services_.push_back(std::move(service));
     }
     if (config.default_service)
@@ -83,21 +108,51 @@ std::shared_ptr<const Snapshot> Snapshot::build(config::Config config, const Res
 
     if (before) {
         for (const auto& [port, retired] : before->retired_)
-            if (retired.until > now && snapshot->route_[port] == 0)
+            if (retired.until > now && !snapshot->has_port(port))
                 snapshot->retired_[port] = retired;
         for (size_t port = 0; port < before->route_.size(); ++port)
-            if (before->route_[port] != 0 && snapshot->route_[port] == 0)
-                snapshot->retired_[static_cast<uint16_t>(port)] = {
-                    before->services_[before->route_[port]], now + retirement};
+            if (auto number = static_cast<uint16_t>(port);
+                before->has_port(number) && !snapshot->has_port(number))
+                snapshot->retire(*before, number, now + retirement);
     }
     snapshot->config_ = std::move(config);
     return snapshot;
 }
 
-std::shared_ptr<const Service> Snapshot::find_retired(uint16_t port, Time now) const {
-    auto found = retired_.find(port);
+void Snapshot::add_routes(const config::Service& spec, uint16_t number) {
+    for (auto [first, last] : spec.ports) {
+        for (uint32_t port = first; port <= last; ++port) {
+            if (spec.addresses.empty()) route_[port] = number;
+            auto one = static_cast<uint16_t>(port);
+            for (const auto& prefix : spec.addresses) by_address_[one].emplace_back(prefix, number);
+            if (!spec.addresses.empty())
+                std::ranges::sort(by_address_[one], std::greater(),
+                                  [](const auto& entry) { return entry.first.length; });
+        }
+        port_count_ += static_cast<size_t>(last - first + 1);
+    }
+}
+
+void Snapshot::retire(const Snapshot& before, uint16_t port, Time until) {
+    Retired& retired = retired_[port];
+    retired = {
+        .everywhere = before.services_[before.route_[port]], .by_address = {}, .until = until};
+    if (auto found = before.by_address_.find(port); found != before.by_address_.end())
+        for (const auto& [prefix, number] : found->second)
+            retired.by_address.emplace_back(prefix, before.services_[number]);
+}
+
+uint16_t Snapshot::number_of(const Address& dialled) const {
+    if (auto found = by_address_.find(dialled.port); found != by_address_.end())
+        if (auto* number = closest(found->second, dialled.ip)) return *number;
+    return route_[dialled.port];
+}
+
+std::shared_ptr<const Service> Snapshot::find_retired(const Address& dialled, Time now) const {
+    auto found = retired_.find(dialled.port);
     if (found == retired_.end() || found->second.until < now) return nullptr;
-    return found->second.service;
+    auto* service = closest(found->second.by_address, dialled.ip);
+    return service ? *service : found->second.everywhere;
 }
 
 }  // namespace proxify::routing

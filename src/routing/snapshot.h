@@ -9,19 +9,31 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
+#include "access/list.h"
+#include "access/sources.h"
 #include "balance/pool.h"
 #include "base/clock.h"
 #include "config/config.h"
 
 namespace proxify::routing {
 
-/// One service at work: its configuration and its targets.
+/// One service at work: its configuration, its targets and its guards.
 struct Service {
     std::string name;
     config::Service spec;
     balance::Pool pool;
+    std::shared_ptr<const access::List> common_list = {};  ///< of all services; may be null
+    std::shared_ptr<const access::List> own_list = {};     ///< may be null
+    std::shared_ptr<access::Sources> sources = {};         ///< null when it has no limits
+
+    bool admits(const Ip& client) const {
+        return (!common_list || common_list->admits(client)) &&
+               (!own_list || own_list->admits(client));
+    }
 };
 
 class Snapshot {
@@ -34,14 +46,17 @@ class Snapshot {
     static std::shared_ptr<const Snapshot> build(config::Config config, const Resolve& resolve,
                                                  const Snapshot* before, Time now);
 
-    /// The service for a port that a client dialled; null when there is none.
-    const std::shared_ptr<const Service>& find(uint16_t port) const {
-        return services_[route_[port]];
+    /// The service for what a client dialled; null when there is none. Of those that share a port
+    /// the one with the longest prefix around the address, else the one without addresses.
+    const std::shared_ptr<const Service>& find(const Address& dialled) const {
+        return services_[by_address_.empty() ? route_[dialled.port] : number_of(dialled)];
     }
+    /// Whether any service has the port, be it at other addresses.
+    bool has_port(uint16_t port) const { return route_[port] != 0 || by_address_.contains(port); }
 
-    /// The service a port belonged to until a moment ago: a client whose connection
+    /// The service that this belonged to until a moment ago: a client whose connection
     /// was still in the accept queue when its port was removed keeps what it aimed at.
-    std::shared_ptr<const Service> find_retired(uint16_t port, Time now) const;
+    std::shared_ptr<const Service> find_retired(const Address& dialled, Time now) const;
 
     /// For the listener's own port and for ports that people added by hand.
     const std::shared_ptr<const Service>& default_service() const { return default_; }
@@ -55,14 +70,24 @@ class Snapshot {
     static constexpr Duration retirement = 2min;
 
   private:
+    /// Services of one port by prefix of the dialled address, the longest first.
+    template <class T>
+    using ByAddress = std::vector<std::pair<Prefix, T>>;
     struct Retired {
-        std::shared_ptr<const Service> service;
+        std::shared_ptr<const Service> everywhere;
+        ByAddress<std::shared_ptr<const Service>> by_address;
         Time until;
     };
+    void add_routes(const config::Service& spec, uint16_t number);
+    void retire(const Snapshot& before, uint16_t port, Time until);
+    uint16_t number_of(const Address& dialled) const;
+
     config::Config config_;
     std::vector<std::shared_ptr<const Service>> services_;
-    std::array<uint16_t, 65536> route_{};  ///< index into services_
+    std::array<uint16_t, 65536> route_{};  ///< index into services_, for all addresses
+    std::unordered_map<uint16_t, ByAddress<uint16_t>> by_address_;
     std::shared_ptr<const Service> default_;
+    std::shared_ptr<const access::List> common_list_;
     std::map<uint16_t, Retired> retired_;
     size_t port_count_ = 0;
 };

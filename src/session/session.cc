@@ -33,6 +33,7 @@ Task<Ending> Session::carry() {
     if (!service_)
         co_return refuse(
             {Party::policy, Stage::route, "no service for this port and no default_service"});
+    if (Ending denied = let_in(); !denied.is_normal()) co_return refuse(denied);
 
     if (Ending failed = co_await connect_to_target(); !failed.is_normal()) co_return refuse(failed);
 
@@ -48,6 +49,26 @@ Task<Ending> Session::carry() {
     record_.to_target = relay.to_target();
     record_.to_client = relay.to_client();
     co_return ending;
+}
+
+Ending Session::let_in() {
+    if (!service_->admits(record_.client.ip)) return {Party::policy, Stage::accept, "denied"};
+    if (!service_->sources) return {};
+
+    const auto& written = service_->spec.limits;
+    access::SourceLimits limits{static_cast<uint32_t>(written.source_sessions),
+                                static_cast<uint32_t>(written.source_rate)};
+    if (around_.kernel_counts_sources) limits.rate = 0;
+    place_ = std::make_unique<access::Sources::Place>();
+    switch (service_->sources->enter(record_.client.ip, limits, opened_, *place_)) {
+        case access::Sources::Answer::welcome:
+            break;
+        case access::Sources::Answer::too_many_sessions:
+            return {Party::policy, Stage::accept, "too many sessions of this source"};
+        case access::Sources::Answer::too_fast:
+            return {Party::policy, Stage::accept, "too many connections of this source"};
+    }
+    return {};
 }
 
 /// Dials targets until one answers, each at most once. All tries share one budget of time; a try

@@ -26,6 +26,8 @@ struct Surroundings {
     dial::Guard* guard = nullptr;  ///< knows our own doors; may be null
     /// A target has failed real clients as often as its checks may fail: health/ should look.
     std::function<void(const routing::Service&, balance::Target&)> on_failing_target;
+    /// Who connects too often was turned away before it came here.
+    bool kernel_counts_sources = false;
 };
 
 class Session {
@@ -45,6 +47,8 @@ class Session {
 
   private:
     io::Task<Ending> carry();
+    /// Whether this client may come in; a normal ending when it may.
+    Ending let_in();
     // Frames that are only needed for a while are not to be merged into carry()'s, which an idle
     // session keeps: bytes for each connection count.
     [[gnu::noinline]] io::Task<Ending> connect_to_target();
@@ -58,6 +62,7 @@ class Session {
     dial::Attempt attempt_;
     std::optional<io::Stream> target_;
     balance::Seat seat_;
+    std::unique_ptr<access::Sources::Place> place_;  ///< where sources are limited
     std::optional<Ending> interrupted_;
     relay::Relay* relay_ = nullptr;
 };

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "steering/steering.h"
 
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
+#include <span>
+#include <utility>
 
 #include "base/format.h"
 #include "kernel/links.h"
@@ -67,7 +71,14 @@ static std::vector<std::string> foreign_warnings(const std::vector<SteeringLink>
     return warnings;
 }
 
-Result<Steering> Steering::start(int listener_fd, const PortSet& want) {
+static uint16_t port_of(int listener_fd) {
+    sockaddr_storage at{};
+    socklen_t size = sizeof at;
+    getsockname(listener_fd, reinterpret_cast<sockaddr*>(&at), &size);
+    return Address::from_sockaddr(at).port;
+}
+
+Result<Steering> Steering::start(int listener_fd, const config::Config& config) {
     TRY(check_privileges());
     TRY_TO(inode, socket_inode(listener_fd));
     TRY_TO(links_before, kernel::steering_links_here());
@@ -77,9 +88,9 @@ Result<Steering> Steering::start(int listener_fd, const PortSet& want) {
     // every port from the first SYN that it sees, and a failure on the way changes nothing for
     // anybody.
     TRY_TO(program, kernel::SteeringProgram::load());
-    Steering steering(std::move(program), inode);
+    Steering steering(std::move(program), inode, port_of(listener_fd));
     TRY(steering.program_.set_listener(listener_fd));
-    TRY(steering.apply(want));
+    TRY(steering.apply(config));
     TRY(steering.program_.attach());
 
     // Two proxifies that start together both saw nobody. The kernel keeps programs in the order
@@ -90,11 +101,102 @@ Result<Steering> Steering::start(int listener_fd, const PortSet& want) {
     TRY(refuse_second_proxify(links, ids.program));
 
     steering.warnings_ = foreign_warnings(links, ids.program);
-    std::ranges::move(steering.shadow_warnings(want), std::back_inserter(steering.warnings_));
+    std::ranges::move(steering.shadow_warnings(ports_of(config)),
+                      std::back_inserter(steering.warnings_));
     return steering;
 }
 
-Result<> Steering::apply(const PortSet& want) {
+static std::vector<std::string> names_of(const config::Config& config) {
+    std::vector<std::string> names;
+    for (const auto& service : config.services) names.push_back(service.name);
+    return names;
+}
+
+static bool drops_clients(const config::Service& service) {
+    return service.on_deny == config::OnDeny::drop || service.when_down == config::WhenDown::drop;
+}
+
+/// The order is the one in which no packet is misled: lists before the services that obey them,
+/// services before the ports that lead to them, and what nobody leads to any more goes last.
+Result<> Steering::apply(const config::Config& config) {
+    config_ = config;
+    const auto names = names_of(config);
+    for (uint16_t number : numbers_.assign(names)) TRY(program_.count_service(number, true));
+    std::erase_if(down_,
+                  [&](const auto& name) { return std::ranges::find(names, name) == names.end(); });
+    if (!has_sink_ && std::ranges::any_of(config.services, drops_clients)) {
+        TRY(program_.open_sink(listener_port_));
+        has_sink_ = true;
+    }
+    const Tables want = make_tables(config, numbers_, down_);
+    TRY(write_lists(config));
+    TRY(write_entries(want));
+    TRY(write_ports(want.ports));
+    return forget(config, want);
+}
+
+/// Only those that have changed: a list may be long.
+Result<> Steering::write_lists(const config::Config& config) {
+    TRY(write_list(0, config.access));
+    for (const auto& service : config.services)
+        if (uint16_t number = numbers_.of(service.name); number != 0)
+            TRY(write_list(number, service.access));
+    return {};
+}
+
+Result<> Steering::write_list(uint16_t number, const config::Access& access) {
+    auto known = lists_.find(number);
+    if (known != lists_.end() ? known->second == access : access == config::Access{}) return {};
+    if (access == config::Access{}) {
+        TRY(program_.remove_list(number));
+        lists_.erase(number);
+        return {};
+    }
+    std::vector<kernel::ListEntry> entries;
+    entries.reserve(access.allow.size() + access.deny.size());
+    for (const auto& prefix : access.allow) entries.push_back({prefix, false});
+    for (const auto& prefix : access.deny) entries.push_back({prefix, true});
+    TRY(program_.set_list(number, /*denies_others=*/!access.allow.empty(), entries));
+    lists_[number] = access;
+    return {};
+}
+
+/// Writes from the first entry that differs to the last one.
+template <class T, class Write>
+static Result<> write_changes(const std::vector<T>& have, const std::vector<T>& want, Write write) {
+    size_t first = 0, last = want.size();
+    const size_t common = std::min(have.size(), want.size());
+    while (first < common && have[first] == want[first]) ++first;
+    if (have.size() == want.size())
+        while (last > first && have[last - 1] == want[last - 1]) --last;
+    if (first == last) return {};
+    return write(static_cast<uint16_t>(first), std::span(want).subspan(first, last - first));
+}
+
+Result<> Steering::write_entries(const Tables& want) {
+    if (!std::exchange(is_sure_, false)) {
+        have_.of_service.clear();
+        have_.of_port.clear();
+    }
+    TRY(write_changes(have_.of_service, want.of_service, [&](uint16_t first, auto entries) {
+        return program_.set_services(first, entries);
+    }));
+    // Those of the old config are still there, so that they are found when they are to go.
+    std::vector<kernel::AddressEntry> added, all;
+    std::ranges::set_difference(want.addresses, have_.addresses, std::back_inserter(added));
+    std::ranges::set_union(want.addresses, have_.addresses, std::back_inserter(all));
+    have_.addresses = std::move(all);
+    TRY(program_.add_addresses(added));
+    TRY(write_changes(have_.of_port, want.of_port, [&](uint16_t first, auto entries) {
+        return program_.set_ports(first, entries);
+    }));
+    have_.of_port = want.of_port;
+    have_.of_service = want.of_service;
+    is_sure_ = true;
+    return {};
+}
+
+Result<> Steering::write_ports(const PortSet& want) {
     TRY_TO(have, program_.ports());
     auto plan = make_plan(to_set(have), own_, want);
 
@@ -108,6 +210,43 @@ Result<> Steering::apply(const PortSet& want) {
         own_ = plan.own_after;
     }
     return program_.add_ports(plan.add);
+}
+
+/// Takes away what the config has no more.
+Result<> Steering::forget(const config::Config& config, const Tables& want) {
+    auto place = [](const kernel::AddressEntry& entry) {
+        return std::pair(entry.port, entry.prefix);
+    };
+    std::vector<kernel::AddressEntry> gone;
+    std::ranges::copy_if(have_.addresses, std::back_inserter(gone), [&](const auto& entry) {
+        return !std::ranges::binary_search(want.addresses, place(entry), {}, place);
+    });
+    TRY(program_.remove_addresses(gone));
+    have_.addresses = want.addresses;
+
+    for (uint16_t number : numbers_.release_others(names_of(config))) {
+        TRY(write_list(number, {}));
+        TRY(program_.count_service(number, false));
+    }
+    return {};
+}
+
+Result<> Steering::set_down(const std::string& service, bool is_down) {
+    auto spec = std::ranges::find(config_.services, service, &config::Service::name);
+    if (spec == config_.services.end()) return {};
+    bool changed = is_down ? down_.insert(service).second : down_.erase(service) > 0;
+    if (!changed) return {};
+
+    const uint16_t number = numbers_.of(service);
+    const kernel::ServiceEntry entry = entry_of(*spec, number, down_);
+    const auto index = static_cast<size_t>(spec - config_.services.begin());
+    const bool is_default = config_.default_service == index;
+    for (uint16_t slot : {number, uint16_t{0}}) {
+        if (slot == 0 && !is_default) continue;
+        have_.of_service[slot] = entry;
+        TRY(program_.set_services(slot, {&entry, 1}));
+    }
+    return {};
 }
 
 bool Steering::is_added_by_hand(uint16_t port) const {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -12,18 +13,23 @@
 #include "base/result.h"
 #include "kernel/steering_program.h"
 #include "steering/plan.h"
+#include "steering/tables.h"
 
 namespace proxify::steering {
 
 class Steering {
   public:
-    /// Steers the ports of `want` to the listening socket, in the calling thread's network
+    /// Steers the ports of the config to the listening socket, in the calling thread's network
     /// namespace. Either all of it works, or nothing is left in the kernel.
-    static Result<Steering> start(int listener_fd, const PortSet& want);
+    static Result<Steering> start(int listener_fd, const config::Config& config);
 
-    /// Makes the map serve a new config. Whoever serves the connections must know that config
-    /// already. After an error the map holds something between old and new; applying again is safe.
-    Result<> apply(const PortSet& want);
+    /// Makes the kernel serve a new config. Whoever serves the connections must know that config
+    /// already. After an error the maps hold something between old and new; applying again is safe.
+    Result<> apply(const config::Config& config);
+
+    /// A service has lost its last target that was up, or has one again: what its `when_down` says
+    /// begins or ends. A service that is new counts as up.
+    Result<> set_down(const std::string& service, bool is_down);
 
     /// No new connection is steered from here on. What waits in the listener's queue is still
     /// there: accept until it is empty, then close the listener.
@@ -49,14 +55,34 @@ class Steering {
 
     Result<kernel::SteeringProgram::Ids> ids() const { return program_.ids(); }
     Result<std::vector<kernel::Counter>> counters() const { return program_.counters(); }
+    Result<std::vector<kernel::Counter>> counters(const std::string& service) const {
+        return program_.counters(numbers_.of(service));
+    }
+    Result<std::vector<uint64_t>> port_counts() const { return program_.port_counts(); }
 
   private:
-    Steering(kernel::SteeringProgram program, uint64_t listener_inode)
-        : program_(std::move(program)), listener_inode_(listener_inode) {}
+    Steering(kernel::SteeringProgram program, uint64_t listener_inode, uint16_t listener_port)
+        : program_(std::move(program)),
+          listener_inode_(listener_inode),
+          listener_port_(listener_port) {}
+
+    Result<> write_lists(const config::Config& config);
+    Result<> write_list(uint16_t number, const config::Access& access);
+    Result<> write_ports(const PortSet& want);
+    Result<> write_entries(const Tables& want);
+    Result<> forget(const config::Config& config, const Tables& want);
 
     kernel::SteeringProgram program_;
     uint64_t listener_inode_;
-    PortSet own_;  ///< the ports that proxify itself put into the map
+    uint16_t listener_port_;
+    bool has_sink_ = false;
+    config::Config config_;  ///< applied last
+    Down down_;
+    Numbers numbers_;
+    Tables have_;           ///< what the kernel holds; of addresses, all that it may hold
+    bool is_sure_ = false;  ///< of have_: the last writing came to its end
+    std::map<uint16_t, config::Access> lists_;  ///< in the kernel, by number of the service
+    PortSet own_;                               ///< the ports that proxify itself put into the map
     std::unique_ptr<std::mutex> own_lock_ = std::make_unique<std::mutex>();
     std::vector<std::string> warnings_;
 };

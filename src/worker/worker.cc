@@ -18,7 +18,8 @@ Worker::Worker(Ring ring, telemetry::Journal& log, Options options,
       log_(log),
       options_(std::move(options)),
       snapshot_(std::move(snapshot)),
-      around_{loop_, log_, options_.guard, options_.on_failing_target} {
+      around_{loop_, log_, options_.guard, options_.on_failing_target,
+              options_.kernel_counts_sources} {
     use(options_.shares);
 }
 
@@ -101,13 +102,14 @@ Task<> Worker::serve(std::shared_ptr<Door> door) {
 
 std::shared_ptr<const routing::Service> Worker::route(const capture::Arrival& arrival,
                                                       const Door& door) const {
-    const uint16_t port = arrival.original_dst.port;
-    if (const auto& service = snapshot_->find(port)) return service;
-    auto retired = snapshot_->find_retired(port, loop_.now());
+    const Address& dialled = arrival.original_dst;
+    if (const auto& service = snapshot_->find(dialled)) return service;
+    if (snapshot_->has_port(dialled.port)) return nullptr;  // at other addresses only
+    auto retired = snapshot_->find_retired(dialled, loop_.now());
     if (door.kind == capture::Door::bound) return retired;
     // What is steered here without being configured was dialled at the listener itself, or its
     // port was added by hand. Or it waited in the queue while its port was removed.
-    if (retired && !options_.is_added_by_hand(port)) return retired;
+    if (retired && !options_.is_added_by_hand(dialled.port)) return retired;
     return snapshot_->default_service();
 }
 

@@ -35,6 +35,7 @@ struct Options {
     std::function<bool(uint16_t port)> is_added_by_hand = [](uint16_t) { return false; };
     /// Called on the worker's thread.
     std::function<void(const routing::Service&, balance::Target&)> on_failing_target = {};
+    bool kernel_counts_sources = false;  ///< see session::Surroundings
 };
 
 class Worker {

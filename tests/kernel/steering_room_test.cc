@@ -8,7 +8,11 @@
 #include <sys/syscall.h>
 
 #include <algorithm>
+#include <atomic>
 #include <barrier>
+#include <chrono>
+#include <functional>
+#include <map>
 #include <thread>
 
 #include "kernel/host.h"
@@ -17,25 +21,27 @@
 
 using namespace proxify;
 using namespace proxify::test;
-using steering::PortSet;
 using steering::Steering;
 
 namespace {
 
 using Ports = std::vector<uint16_t>;
 
-PortSet set_of(const Ports& ports) {
-    return steering::to_set(ports);
+/// A config of one service with these ports.
+config::Config config_of(const Ports& ports) {
+    config::Service service{.name = "web"};
+    for (uint16_t port : ports) service.ports.push_back({port, port});
+    return {.services = {service}};
 }
 
-Result<Steering> try_start(const Host& host, const Ports& ports) {
+Result<Steering> try_start(const Host& host, const config::Config& config) {
     Result<Steering> steering = fail(Error::of("not started"));
-    host.inside.run([&] { steering = Steering::start(host.listener.get(), set_of(ports)); });
+    host.inside.run([&] { steering = Steering::start(host.listener.get(), config); });
     return steering;
 }
 
 Steering start(const Host& host, const Ports& ports) {
-    return value_of(try_start(host, ports));
+    return value_of(try_start(host, config_of(ports)));
 }
 
 /// What a person at a shell does, with the map's id and no help from our object.
@@ -103,7 +109,7 @@ TEST_CASE("a new config adds its ports, removes what left, and keeps the rest") 
     NEEDS_KERNEL_ACCESS();
     Host host;
     auto steering = start(host, {5001, 5002});
-    value_of(steering.apply(set_of({5002, 5003})));
+    value_of(steering.apply(config_of({5002, 5003})));
     CHECK(landing(host, "127.0.0.1:5001") == "refused");
     CHECK(landing(host, "127.0.0.1:5002") == "listener");
     CHECK(landing(host, "127.0.0.1:5003") == "listener");
@@ -118,9 +124,9 @@ TEST_CASE("a port put there by hand stays through reloads, one deleted by hand r
     CHECK(landing(host, "127.0.0.1:5007") == "listener");
     CHECK(landing(host, "127.0.0.1:5001") == "refused");
 
-    value_of(steering.apply(set_of({5001, 5002, 5007})));
+    value_of(steering.apply(config_of({5001, 5002, 5007})));
     CHECK(landing(host, "127.0.0.1:5001") == "listener");
-    value_of(steering.apply(set_of({5001})));
+    value_of(steering.apply(config_of({5001})));
     CHECK(steering.steers(5007));
     CHECK_FALSE(steering.steers(5002));
 }
@@ -129,7 +135,7 @@ TEST_CASE("a second proxify in the namespace is refused, and told the first one'
     NEEDS_KERNEL_ACCESS();
     Host host, neighbour;
     auto first = start(host, {5001});
-    auto second = try_start(host, {5002});
+    auto second = try_start(host, config_of({5002}));
     REQUIRE_FALSE(second);
     INFO(second.error().text());
     CHECK(contains(second.error().text(),
@@ -140,7 +146,7 @@ TEST_CASE("a second proxify in the namespace is refused, and told the first one'
     auto elsewhere = start(neighbour, {5001});
     CHECK(landing(neighbour, "127.0.0.1:5001") == "listener");
     first.end();
-    CHECK(try_start(host, {5001}));
+    CHECK(try_start(host, config_of({5001})));
 }
 
 TEST_CASE("of proxifies that start together exactly one stays") {
@@ -156,7 +162,7 @@ TEST_CASE("of proxifies that start together exactly one stays") {
             threads.emplace_back([&] {
                 host.inside.run([&] {
                     together.arrive_and_wait();
-                    mine = Steering::start(host.listener.get(), set_of({5001}));
+                    mine = Steering::start(host.listener.get(), config_of({5001}));
                 });
             });
         for (auto& thread : threads) thread.join();
@@ -206,8 +212,8 @@ TEST_CASE("a failed start leaves nothing in the kernel") {
     Host host;
     auto deaf = Fd::adopt(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     host.inside.run([&] {
-        CHECK_FALSE(Steering::start(deaf.get(), set_of({5001})));
-        CHECK_FALSE(Steering::start(-1, set_of({5001})));
+        CHECK_FALSE(Steering::start(deaf.get(), config_of({5001})));
+        CHECK_FALSE(Steering::start(-1, config_of({5001})));
         CHECK(value_of(kernel::steering_links_here()).empty());
     });
 }
@@ -225,7 +231,7 @@ TEST_CASE("what privilege is missing is said by name") {
     for (const auto& row : rows)
         host.inside.run([&] {
             keep_capabilities(row.kept);
-            auto steering = Steering::start(host.listener.get(), set_of({5001}));
+            auto steering = Steering::start(host.listener.get(), config_of({5001}));
             REQUIRE_FALSE(steering);
             INFO(steering.error().text());
             CHECK(contains(steering.error().text(), row.said));
@@ -245,8 +251,8 @@ TEST_CASE("CAP_BPF and CAP_NET_ADMIN are enough, and so is CAP_SYS_ADMIN, with n
         std::optional<Steering> steering;
         host.inside.run([&] {
             keep_capabilities(kept);
-            steering = value_of(Steering::start(host.listener.get(), set_of({5001})));
-            value_of(steering->apply(set_of({5001, 5002})));
+            steering = value_of(Steering::start(host.listener.get(), config_of({5001})));
+            value_of(steering->apply(config_of({5001, 5002})));
             CHECK(steering->guard_dial(*Address::parse("127.0.0.1:5900")));
             value_of(steering->counters());
             value_of(steering->ids());
@@ -262,7 +268,7 @@ TEST_CASE("without CAP_SYS_ADMIN a program of unknown name is warned of") {
     ForeignProgram foreign(host.inside);
     host.inside.run([&] {
         keep_capabilities({CAP_BPF, CAP_NET_ADMIN});
-        auto steering = value_of(Steering::start(host.listener.get(), set_of({5001})));
+        auto steering = value_of(Steering::start(host.listener.get(), config_of({5001})));
         REQUIRE(steering.warnings().size() == 1);
         INFO(steering.warnings()[0]);
         CHECK(contains(steering.warnings()[0], "CAP_SYS_ADMIN"));
@@ -279,4 +285,155 @@ TEST_CASE("the kernel's own refusal says what may be behind it") {
         CHECK(contains(program.error().text(), "cannot load the steering program"));
         CHECK(contains(program.error().text(), "grant CAP_BPF and CAP_NET_ADMIN"));
     });
+}
+
+// ---- who gets in
+
+namespace {
+
+Prefix prefix(const char* text) {
+    return *Prefix::parse(text);
+}
+
+/// So many networks of 2001:db8::/32, beginning with the one numbered `from`.
+std::vector<Prefix> networks(size_t count, size_t from = 0) {
+    std::vector<Prefix> out;
+    for (size_t i = from; i < from + count; ++i) {
+        Prefix one = *Prefix::parse("2001:db8::/64");
+        one.ip.bytes[4] = static_cast<uint8_t>(i >> 16);
+        one.ip.bytes[5] = static_cast<uint8_t>(i >> 8);
+        one.ip.bytes[6] = static_cast<uint8_t>(i);
+        out.push_back(one);
+    }
+    return out;
+}
+
+using Counted = std::map<std::string_view, uint64_t>;
+
+/// Those of one service that are not zero.
+Counted counted(const Steering& steering, const std::string& service) {
+    Counted out;
+    for (const auto& counter : value_of(steering.counters(service)))
+        if (counter.value > 0) out[counter.name] = counter.value;
+    return out;
+}
+
+std::chrono::milliseconds time_of(const std::function<void()>& work) {
+    auto start = std::chrono::steady_clock::now();
+    work();
+    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() -
+                                                                 start);
+}
+
+}  // namespace
+
+TEST_CASE("each answer is counted for its service, and for a port only when that is asked for") {
+    NEEDS_KERNEL_ACCESS();
+    Host host;
+    host.inside.add_address("198.51.100.7/32");
+    auto config = config_of({5001, 5002});
+    config.services.push_back({.name = "mail", .ports = {{5003, 5003}}, .count_ports = true});
+    config.services[0].access.deny = {prefix("198.51.100.0/24")};
+    auto steering = value_of(try_start(host, config));
+    CHECK(landing(host, "127.0.0.1:5001") == "listener");
+    CHECK(landing(host, "127.0.0.1:5002", {}, "198.51.100.7:0") == "refused");
+    CHECK(landing(host, "127.0.0.1:5003", {}, "198.51.100.7:0") == "listener");
+    CHECK(landing(host, "127.0.0.1:5003") == "listener");
+
+    value_of(steering.set_down("web", true));
+    CHECK(landing(host, "127.0.0.1:5001") == "refused");
+    value_of(steering.set_down("web", false));
+    CHECK(landing(host, "127.0.0.1:5001") == "listener");
+    CHECK(counted(steering, "web") == Counted{{"steered", 2}, {"denied", 1}, {"refused_down", 1}});
+    CHECK(counted(steering, "mail") == Counted{{"steered", 2}});
+
+    auto of_port = value_of(steering.port_counts());
+    CHECK(of_port[5003] == 2);
+    CHECK(of_port[5001] == 0);
+}
+
+TEST_CASE("counters begin at zero for a new service, even under the number of one that went") {
+    NEEDS_KERNEL_ACCESS();
+    Host host;
+    auto steering = start(host, {5001});
+    CHECK(landing(host, "127.0.0.1:5001") == "listener");
+    auto other = config_of({5001});
+    other.services[0].name = "other";
+    value_of(steering.apply(other));
+    value_of(steering.apply(config_of({5001})));
+    CHECK(counted(steering, "web").empty());
+    CHECK(landing(host, "127.0.0.1:5001") == "listener");
+    CHECK(counted(steering, "web") == Counted{{"steered", 1}});
+}
+
+TEST_CASE("more services than have counters are served all the same, and counted together") {
+    NEEDS_KERNEL_ACCESS();
+    Host host;
+    config::Config config;
+    for (int i = 0; i < 9000; ++i) config.services.push_back({.name = "s" + std::to_string(i)});
+    config.services[8999].ports = {{5001, 5001}};
+    auto steering = value_of(try_start(host, config));
+    CHECK(landing(host, "127.0.0.1:5001") == "listener");
+    CHECK(counted(steering, "s8999").empty());
+    uint64_t steered = 0;
+    for (const auto& counter : value_of(steering.counters()))
+        if (counter.name == "steered") steered = counter.value;
+    CHECK(steered == 1);
+}
+
+TEST_CASE("100 000 prefixes are in force in less than a second", "[P-46]") {
+    NEEDS_KERNEL_ACCESS();
+    Host host;
+    host.inside.add_address("2001:db8:1:869f::7/128");
+    auto config = config_of({5001});
+    auto steering = value_of(try_start(host, config));
+    config.services[0].access.deny = networks(100'000);
+    // The same address, in the words of the list: network 99 999 is 0x01869f.
+    config.services[0].access.deny.back() = prefix("2001:db8:1:869f::/64");
+    auto took = time_of([&] { value_of(steering.apply(config)); });
+    CHECK(took < 1000ms);
+    CHECK(landing(host, "[::1]:5001", {}, "[2001:db8:1:869f::7]:0") == "refused");
+    CHECK(landing(host, "[::1]:5001") == "listener");
+    // One that has not changed is not written again.
+    CHECK(time_of([&] { value_of(steering.apply(config)); }) < took);
+}
+
+TEST_CASE("while lists are replaced, nobody slips in who is in both", "[P-46]") {
+    NEEDS_KERNEL_ACCESS();
+    Host host;
+    host.inside.add_address("198.51.100.7/32");
+    auto one = config_of({5001}), other = config_of({5001});
+    one.services[0].access.deny = networks(20'000);
+    other.services[0].access.deny = networks(20'000, /*from=*/10'000);
+    for (auto* config : {&one, &other})
+        config->services[0].access.deny.push_back(prefix("198.51.100.7"));
+    auto steering = value_of(try_start(host, one));
+
+    std::atomic<bool> stop = false;
+    std::atomic<int> refused = 0, other_answers = 0;
+    std::thread denied([&] {
+        while (!stop) {
+            int error =
+                Stream::dial_error(host.inside, "127.0.0.1:5001", {.from = "198.51.100.7:0"});
+            ++(error == ECONNREFUSED ? refused : other_answers);
+        }
+    });
+    for (int i = 0; i < 20; ++i) value_of(steering.apply(i % 2 ? one : other));
+    stop = true;
+    denied.join();
+    CHECK(refused > 50);
+    CHECK(other_answers == 0);
+}
+
+TEST_CASE("a list that went leaves nothing behind, for the next service with its number either") {
+    NEEDS_KERNEL_ACCESS();
+    Host host;
+    auto guarded = config_of({5001});
+    guarded.services[0].access.allow = {prefix("203.0.113.0/24")};
+    guarded.services[0].name = "guarded";
+    auto steering = value_of(try_start(host, guarded));
+    CHECK(landing(host, "127.0.0.1:5001") == "refused");
+    value_of(steering.apply(config_of({})));
+    value_of(steering.apply(config_of({5001})));
+    CHECK(landing(host, "127.0.0.1:5001") == "listener");
 }

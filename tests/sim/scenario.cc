@@ -475,8 +475,10 @@ class Examination {
             if (from > ended_at) break;
             bool was_last =
                 i + 1 == past_.snapshots.size() || past_.snapshots[i + 1].from > client.met_at;
-            if (was_last && from <= client.met_at && snapshot.find(port)) was_known = true;
-            for (const auto& service : {snapshot.find(port), snapshot.default_service()}) {
+            if (was_last && from <= client.met_at && snapshot.find(record.original_dst))
+                was_known = true;
+            for (const auto& service :
+                 {snapshot.find(record.original_dst), snapshot.default_service()}) {
                 if (!service || !record.service || service->name != *record.service) continue;
                 bool has_target =
                     !record.target ||

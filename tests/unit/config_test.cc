@@ -493,10 +493,92 @@ TEST_CASE("an unknown key names the nearest known one, or where it belongs") {
     }
 }
 
+TEST_CASE("who may come in is written as prefixes, alone or in an array") {
+    auto config = parse(service(R"(
+        ports = 80
+        addresses = ["198.51.100.10", "2001:db8::/64"]
+        allow = "10.0.0.0/8"
+        deny = ["10.1.0.0/16", "10.1.2.3"]
+        on_deny = "drop"
+        when_down = "pass"
+        limits = { source_sessions = 5, source_rate = 7 }
+        count_ports = true)"));
+    if (!config) FAIL(config.error().text());
+    const auto& read = config->services[0];
+    auto prefix = [](const char* text) { return *Prefix::parse(text); };
+    CHECK(read.addresses == std::vector{prefix("198.51.100.10"), prefix("2001:db8::/64")});
+    CHECK(read.access == config::Access{.allow = {prefix("10.0.0.0/8")},
+                                        .deny = {prefix("10.1.0.0/16"), prefix("10.1.2.3")}});
+    CHECK(read.on_deny == config::OnDeny::drop);
+    CHECK(read.when_down == config::WhenDown::pass);
+    CHECK(read.limits == config::Limits{.source_sessions = 5, .source_rate = 7});
+    CHECK(read.count_ports);
+
+    auto text = config::describe(*config);
+    for (auto line : {"only at   198.51.100.10, 2001:db8::/64", "allow     10.0.0.0/8",
+                      "deny      10.1.0.0/16, 10.1.2.3", "on deny   drop", "if down   pass",
+                      "limits    5 sessions for each source at a time, 7 connections for each",
+                      "counted   for each port"}) {
+        CAPTURE(text, line);
+        CHECK(contains(text, line));
+    }
+    auto common = parse("[proxify]\nallow = '10.0.0.0/8'\ndeny = []\n" + service(""));
+    REQUIRE(common);
+    CHECK(common->access.allow == std::vector{prefix("10.0.0.0/8")});
+}
+
+TEST_CASE("a mistake in what guards a service is met with a way out") {
+    struct {
+        std::string text, what;
+    } rows[] = {
+        {service("deny = '10.0.0.1/8'"),
+         "deny: \"10.0.0.1/8\" has bits beyond the first 8\n  hint: write \"10.0.0.0/8\", or "
+         "\"10.0.0.1\" for this address alone"},
+        {service("deny = 10"), "deny: expected a string like \"10.0.0.0/8\", found 10"},
+        {service("allow = ['10.0.0.0/33']"), "allow: expected addresses such as"},
+        {service("allow = ['example.com']"), "allow: expected addresses such as"},
+        {service("allow = '10.0.0.0/8'\ndeny = ['10.2.0.0/16', '10.0.0.0/8']"),
+         "deny: \"10.0.0.0/8\" is allowed too, at "},
+        {service("on_deny = 'reject'"),
+         "on_deny: expected \"refuse\" or \"drop\", found \"reject\""},
+        {service("when_down = 'acept'"), "hint: did you mean \"accept\"?"},
+        {service("limits = 5"), "limits: expected a table like { source_sessions = 100 }, found 5"},
+        {service("limits = { source_rate = -1 }"),
+         "limits.source_rate: expected a number from 0 to"},
+        {service("limits = { rate = 1 }"), "unknown key \"rate\" in limits"},
+        {service("addresses = ['198.51.100.1/24']"), "hint: write \"198.51.100.0/24\""},
+    };
+    for (const auto& row : rows) {
+        auto error = refusal(row.text);
+        CAPTURE(error, row.what);
+        CHECK(contains(error, row.what));
+    }
+}
+
+TEST_CASE("services may share a port at different addresses, and only there") {
+    auto two = [](const std::string& one, const std::string& other) {
+        return "[[service]]\nname = 'one'\nports = '5001-5010'\ntargets = '10.0.0.1:80'\n" + one +
+               "\n[[service]]\nname = 'other'\nports = 5005\ntargets = '10.0.0.1:80'\n" + other;
+    };
+    CHECK(parse(two("addresses = '198.51.100.1'", "addresses = '198.51.100.2'")));
+    CHECK(parse(two("addresses = '198.51.100.0/24'", "addresses = '198.51.100.2'")));
+    CHECK(parse(two("", "addresses = '198.51.100.2'")));
+    CHECK(contains(refusal(two("", "")), "ports: port 5005 is already in service \"one\""));
+    CHECK(contains(
+        refusal(two("addresses = ['198.51.100.1', '198.51.100.2']", "addresses = '198.51.100.2'")),
+        "ports: port 5005 at 198.51.100.2 is already in service \"one\", at 3:9"));
+    CHECK(contains(refusal("[proxify]\nlisten = 5005\n" +
+                           two("addresses = '198.51.100.1'", "addresses = '198.51.100.2'")),
+                   "lists port 5005, which is the listener's own"));
+    CHECK(contains(refusal("[[service]]\nname = 'one'\nports = '1-65535'\ntargets = "
+                           "'10.0.0.1:80'\naddresses = ['198.51.100.1', '198.51.100.2', "
+                           "'198.51.100.3', '198.51.100.4', '198.51.100.5']"),
+                   "addresses: ports times addresses are more than 262144"));
+}
+
 TEST_CASE("keys that are planned are told apart from keys that are wrong") {
-    for (auto text :
-         {service("addresses = ['198.51.100.10']"), service("targets = ['original']"),
-          service("[[capture]]\ntype = 'redirect'"), service("health = { type = 'http' }")}) {
+    for (auto text : {service("targets = ['original']"), service("[[capture]]\ntype = 'redirect'"),
+                      service("health = { type = 'http' }")}) {
         auto error = refusal(text);
         CAPTURE(error);
         CHECK(contains(error, "available in this version"));

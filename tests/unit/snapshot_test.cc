@@ -24,8 +24,12 @@ static std::shared_ptr<const Snapshot> build(const std::string& text,
     return Snapshot::build(parse(text), resolve, before, now);
 }
 
+static Address at(uint16_t port) {
+    return {Ip::v4(127, 0, 0, 1), port};
+}
+
 static std::string name_at(const Snapshot& snapshot, uint16_t port) {
-    const auto& service = snapshot.find(port);
+    const auto& service = snapshot.find(at(port));
     return service ? service->name : "-";
 }
 
@@ -66,11 +70,11 @@ ports = [25]
 targets = ["127.0.0.1:9002"]
 )",
                        before.get());
-    auto old_web = before->find(80)->pool.targets()[0];
-    CHECK(after->find(81)->pool.targets()[1] == old_web);
-    CHECK(after->find(81)->pool.targets()[0] != old_web);
+    auto old_web = before->find(at(80))->pool.targets()[0];
+    CHECK(after->find(at(81))->pool.targets()[1] == old_web);
+    CHECK(after->find(at(81))->pool.targets()[0] != old_web);
     // Another service is another set of targets, even at the same address.
-    CHECK(after->find(25)->pool.targets()[0] != before->find(25)->pool.targets()[0]);
+    CHECK(after->find(at(25))->pool.targets()[0] != before->find(at(25))->pool.targets()[0]);
 }
 
 TEST_CASE("a port that left the file keeps its service for a while, then it is forgotten") {
@@ -79,22 +83,22 @@ TEST_CASE("a port that left the file keeps its service for a while, then it is f
         build("[[service]]\nname = \"web\"\nports = [80]\ntargets = [\"127.0.0.1:9001\"]\n",
               before.get(), start);
     CHECK(name_at(*after, 25) == "-");
-    REQUIRE(after->find_retired(25, start));
-    CHECK(after->find_retired(25, start)->name == "mail");
-    CHECK(after->find_retired(25, start + Snapshot::retirement));
-    CHECK_FALSE(after->find_retired(25, start + Snapshot::retirement + 1ns));
-    CHECK_FALSE(after->find_retired(26, start));
+    REQUIRE(after->find_retired(at(25), start));
+    CHECK(after->find_retired(at(25), start)->name == "mail");
+    CHECK(after->find_retired(at(25), start + Snapshot::retirement));
+    CHECK_FALSE(after->find_retired(at(25), start + Snapshot::retirement + 1ns));
+    CHECK_FALSE(after->find_retired(at(26), start));
 
     SECTION("through later reloads too") {
         auto later =
             build("[[service]]\nname = \"web\"\nports = [80]\ntargets = [\"127.0.0.1:9009\"]\n",
                   after.get(), start + 1s);
-        CHECK(later->find_retired(25, start + 1s)->name == "mail");
+        CHECK(later->find_retired(at(25), start + 1s)->name == "mail");
     }
     SECTION("unless the file has it again") {
         auto back = build(two_services, after.get(), start + 1s);
         CHECK(name_at(*back, 25) == "mail");
-        CHECK_FALSE(back->find_retired(25, start + 1s));
+        CHECK_FALSE(back->find_retired(at(25), start + 1s));
     }
 }
 
@@ -111,7 +115,8 @@ targets = ["db.test:1", "198.51.100.2:1", "unknown.test:1"]
     };
     auto snapshot = build(text, nullptr, start, resolve);
     std::vector<std::string> targets;
-    for (const auto& target : snapshot->find(5432)->pool.targets()) targets.push_back(target->text);
+    for (const auto& target : snapshot->find(at(5432))->pool.targets())
+        targets.push_back(target->text);
     CHECK(targets == std::vector<std::string>{"198.51.100.1:1", "198.51.100.2:1"});
 }
 
