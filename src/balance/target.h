@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Target: one address that can serve a service, and what is known about it. Made once for each
 // service and address, kept through reloads, shared by the workers and the control thread:
-// the configuration is fixed at birth, all that changes is atomic. Only health/ writes `up`.
+// what names it is fixed at birth, all that changes is atomic. Only health/ writes its state.
 #pragma once
 
 #include <atomic>
@@ -14,6 +14,19 @@
 #include "config/config.h"
 
 namespace proxify::balance {
+
+/// Counts one more, unless that is more than `max` (0 for no limit). Exact, whoever else counts.
+inline bool take_one(std::atomic<uint32_t>& count, const std::atomic<uint32_t>& max) {
+    const uint32_t most = max.load(std::memory_order_relaxed);
+    if (most == 0) {
+        count.fetch_add(1, std::memory_order_relaxed);
+        return true;
+    }
+    uint32_t now = count.load(std::memory_order_relaxed);
+    while (now < most)
+        if (count.compare_exchange_weak(now, now + 1, std::memory_order_relaxed)) return true;
+    return false;
+}
 
 struct Target {
     Target(Ip at, config::TargetPort where, std::string written)
@@ -29,6 +42,13 @@ struct Target {
     /// Connects of real clients that failed since the last that did not.
     std::atomic<uint32_t> failed_connects = 0;
     std::atomic<uint32_t> sessions = 0;
+    /// So many at once, by the newest file; 0 for no limit.
+    std::atomic<uint32_t> sessions_max = 0;
+
+    bool is_full() const {
+        const uint32_t max = sessions_max.load(std::memory_order_relaxed);
+        return max != 0 && sessions.load(std::memory_order_relaxed) >= max;
+    }
 
     /// Where a client that dialled `dialled` is sent. Nowhere if that is beyond the last port,
     /// which a port added by hand may ask for: those of the file were checked.
@@ -37,26 +57,6 @@ struct Target {
             return std::nullopt;
         return Address{ip, port.for_dialled(dialled)};
     }
-};
-
-/// A seat at a target: a session holds one while it is joined to it, and it returns itself.
-class Seat {
-  public:
-    Seat() = default;
-    explicit Seat(Target& target) : target_(&target) {
-        target.sessions.fetch_add(1, std::memory_order_relaxed);
-    }
-    Seat(Seat&& other) noexcept : target_(std::exchange(other.target_, nullptr)) {}
-    Seat& operator=(Seat&& other) noexcept {
-        std::swap(target_, other.target_);
-        return *this;
-    }
-    ~Seat() {
-        if (target_) target_->sessions.fetch_sub(1, std::memory_order_relaxed);
-    }
-
-  private:
-    Target* target_ = nullptr;
 };
 
 }  // namespace proxify::balance

@@ -101,7 +101,13 @@ Tier::Tier(config::Balance policy, Level level, std::vector<Member> members)
     if (policy_ == config::Balance::maglev) order_ = maglev_table(members_);
 }
 
-Target* Tier::pick(const Asking& asking) const {
+Pick Tier::pick(const Asking& asking) const {
+    if (Target* target = choose(asking)) return {.target = target};
+    return {.is_full = std::ranges::any_of(
+                members_, [&](const Member& member) { return is_open(member, asking); })};
+}
+
+Target* Tier::choose(const Asking& asking) const {
     switch (policy_) {
         case config::Balance::round_robin:
             return in_turn(asking);
@@ -121,7 +127,9 @@ Target* Tier::pick(const Asking& asking) const {
 
 bool Tier::any_available() const {
     static const Tried nobody;
-    return first({.client = {}, .random = 0, .tried = nobody}) != nullptr;
+    return std::ranges::any_of(members_, [](const Member& member) {
+        return is_open(member, {.client = {}, .random = 0, .tried = nobody});
+    });
 }
 
 Target* Tier::first(const Asking& asking) const {

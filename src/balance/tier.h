@@ -54,14 +54,21 @@ struct Level {
     auto operator<=>(const Level&) const = default;
 };
 
+/// What a tier has for somebody: a target with room; or none, and then whether it would have one
+/// if it had room.
+struct Pick {
+    Target* target = nullptr;
+    bool is_full = false;
+};
+
 class Tier {
   public:
     Tier(config::Balance policy, Level level, std::vector<Member> members);
 
-    /// Null when no target of the tier is up and untried. From any thread.
-    Target* pick(const Asking& asking) const;
+    /// From any thread.
+    Pick pick(const Asking& asking) const;
 
-    /// Whether any target of it would be given to a client who has tried none.
+    /// Whether any target of it may be given to a client who has tried none, once it has room.
     bool any_available() const;
 
     const Level& level() const { return level_; }
@@ -69,10 +76,14 @@ class Tier {
     void continue_after(const Tier& other) { next_ = other.next_.load(std::memory_order_relaxed); }
 
   private:
-    bool is_free(const Member& member, const Asking& asking) const {
+    static bool is_open(const Member& member, const Asking& asking) {
         return member.weight > 0 && member.target->up.load(std::memory_order_relaxed) &&
                !asking.tried.contains(*member.target);
     }
+    static bool is_free(const Member& member, const Asking& asking) {
+        return is_open(member, asking) && !member.target->is_full();
+    }
+    Target* choose(const Asking& asking) const;
     Target* first(const Asking& asking) const;
     Target* in_turn(const Asking& asking) const;
     Target* least_connections(const Asking& asking) const;

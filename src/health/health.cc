@@ -79,6 +79,8 @@ void Health::follow(const routing::Snapshot& snapshot) {
         }
     }
     for (auto& [target, check] : before) end(*check);
+    // There may be more room now, or other targets.
+    for (const auto& [name, service] : services_) service->pool.admission().notice_room();
 }
 
 Task<> Health::run(std::shared_ptr<Check> check) {
@@ -127,8 +129,10 @@ void Health::set_state(Check& check, const std::string& reason) {
 }
 
 void Health::tell_of_change(const std::string& service, const balance::Target& target) {
-    if (auto found = services_.find(service); on_change_ && found != services_.end())
-        on_change_(*found->second, target);
+    auto found = services_.find(service);
+    if (found == services_.end()) return;
+    found->second->pool.admission().notice_room();
+    if (on_change_) on_change_(*found->second, target);
 }
 
 void Health::stop() {

@@ -48,18 +48,22 @@ class Session {
     // Frames that are only needed for a while are not to be merged into carry()'s, which an idle
     // session keeps: bytes for each connection count.
     [[gnu::noinline]] io::Task<Ending> connect_to_target();
+    /// Waits at most `patience`, and takes from it what it took.
+    [[gnu::noinline]] io::Task<Ending> wait_for_seat(const balance::Asking& asking,
+                                                     balance::Choice& choice, Duration& patience);
     Ending refuse(Ending why);
 
     Surroundings& around_;
     telemetry::SessionRecord record_;
     std::shared_ptr<const routing::Service> service_;
     Time opened_;
+    balance::Seat seat_;  ///< before the sockets, which are closed when it is given back
     io::Stream client_;
     dial::Attempt attempt_;
     std::optional<io::Stream> target_;
-    balance::Seat seat_;
     std::optional<Ending> interrupted_;
     relay::Relay* relay_ = nullptr;
+    io::Signal* turn_ = nullptr;  ///< of our place in the service's line, while we wait there
 };
 
 }  // namespace proxify::session

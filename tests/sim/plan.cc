@@ -181,6 +181,14 @@ class Drawing {
                           .rise = static_cast<int>(dice_.between(1, 3)),
                           .fall = static_cast<int>(dice_.between(1, 3)),
                           .port = std::nullopt};
+        if (dice_.chance(0.3)) {
+            if (dice_.chance(0.5)) service.max_connections = static_cast<int>(dice_.between(1, 4));
+            for (auto& target : service.targets)
+                if (dice_.chance(0.5))
+                    target.max_connections = static_cast<int>(dice_.between(1, 3));
+            service.queue = {.size = static_cast<int>(dice_.below(20)),
+                             .timeout = 1ms + dice_.up_to(dice_.chance(0.5) ? 50ms : 10s)};
+        }
         service.timeouts = {
             .connect = dice_.chance(0.2) ? 1ms + dice_.up_to(100ms) : Duration(3s),
             .idle = dice_.chance(0.3) ? 5ms + dice_.up_to(2s) : Duration(1h),
@@ -230,7 +238,14 @@ class Drawing {
     void change(config::Config& config) {
         auto& services = config.services;
         auto& service = services[dice_.below(services.size())];
-        switch (dice_.below(6)) {
+        switch (dice_.below(8)) {
+            case 6:
+                service.max_connections = static_cast<int>(dice_.below(4));
+                return;
+            case 7:
+                for (auto& target : service.targets)
+                    target.max_connections = static_cast<int>(dice_.below(4));
+                return;
             case 0:
                 return add_service(config);
             case 1:

@@ -251,11 +251,18 @@ class Life {
     }
 
     void set_state(const Plan::NewState& change) {
-        std::vector<balance::Target*> targets;
+        struct Place {
+            const balance::Pool* pool;
+            balance::Target* target;
+        };
+        std::vector<Place> targets;
         for (const auto& service : snapshot_->services())
             if (service)
-                for (const auto& target : service->pool.targets()) targets.push_back(target.get());
-        targets[change.target % targets.size()]->up = change.up;
+                for (const auto& target : service->pool.targets())
+                    targets.push_back({&service->pool, target.get()});
+        auto [pool, target] = targets[change.target % targets.size()];
+        target->up = change.up;
+        pool->admission().notice_room();
     }
 
     void drain() {
@@ -308,6 +315,20 @@ class Examination {
             if (!connection.with_client && !connection.pair)
                 claim(connection.out.written < 2, "a target that serves nobody gets nothing");
         return std::move(problems_);
+    }
+
+    /// Connections to targets that were there at the same time.
+    size_t joined_max() const {
+        std::vector<std::pair<Time, int>> steps;
+        for (const auto& connection : world_.connections()) {
+            if (connection.with_client || !connection.met) continue;
+            steps.emplace_back(connection.met_at, 1);
+            steps.emplace_back(connection.closed_at, -1);
+        }
+        std::ranges::sort(steps);  // at the same moment one goes before the next comes
+        int now = 0, most = 0;
+        for (auto [when, step] : steps) most = std::max(most, now += step);
+        return static_cast<size_t>(most);
     }
 
     void claim(bool holds, const char* sentence) {
@@ -421,7 +442,7 @@ class Examination {
             was_not_forgotten(client, *target);
             was_not_forgotten(*target, client);
         }
-        if (ending.party == Party::resource)
+        if (ending.party == Party::resource && ending.stage != Stage::choose)
             claim(plan_.faults.no_socket > 0 || plan_.faults.no_source > 0,
                   "nothing runs out unless something is short");
     }
@@ -551,15 +572,22 @@ Outcome run(const Plan& plan, bool tracing) {
     claim(past.forgot_all_sources, "sources were let through and not forgotten");
     for (const auto& [snapshot, from] : past.snapshots)
         for (const auto& service : snapshot->services())
-            if (service)
+            if (service) {
+                const auto& admission = service->pool.admission();
+                claim(admission.sessions() == 0,
+                      format("service {} has sessions at the end", service->name));
+                claim(admission.waiting() == 0,
+                      format("somebody waits for service {} at the end", service->name));
                 for (const auto& target : service->pool.targets())
                     claim(target->sessions == 0,
                           format("target {} has sessions at the end", target->text));
+            }
     const Time latest =
         past.drained_at + plan.config.drain + last_bytes_max + 500ms + world.jumped();
     claim(past.ended_at <= latest,
           format("the drain took {} longer than its deadline", to_text(past.ended_at - latest)));
 
+    outcome.joined_max = examination.joined_max();
     for (const auto& record : kept.records) {
         ++outcome.endings[record.ending.letters()];
         outcome.bytes += record.to_client + record.to_target;

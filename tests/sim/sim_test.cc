@@ -45,6 +45,18 @@ void nothing_is_lost(const Outcome& outcome) {
     }
 }
 
+/// One client every millisecond, each of which stays for 20 ms, and so many seats.
+Plan crowded_plan(size_t clients, int seats) {
+    Plan plan = plain_plan(clients, {.says = 100, .ends = Script::Ends::after_peer});
+    plan.targets.begin()->second.script = [](Random&) {
+        return Script{.says = 100, .first_pause = 20ms};
+    };
+    for (size_t i = 0; i < clients; ++i) plan.clients[i].when = i * 1ms;
+    plan.config.services[0].targets[0].max_connections = seats;
+    plan.config.services[0].queue = {.size = 1000, .timeout = 1h};
+    return plan;
+}
+
 }  // namespace
 
 TEST_CASE("10 000 seeds of make-believe network end with nothing lost") {
@@ -192,4 +204,110 @@ TEST_CASE("bulk that went through a pipe ends with a reset where its source did"
         reset += outcome.count("CD") + outcome.count("CL");
     }
     CHECK(reset == 20 * 4);
+}
+
+TEST_CASE("clients wait in line for room at a target, and are served in the order of coming") {
+    for (bool by_service : {false, true}) {
+        Plan plan = crowded_plan(40, 2);
+        if (by_service) {
+            plan.config.services[0].targets[0].max_connections = 0;
+            plan.config.services[0].max_connections = 2;
+        }
+        Outcome outcome = run(plan);
+        nothing_is_lost(outcome);
+        CHECK(outcome.count("--") == 40);
+        CHECK(outcome.joined_max == 2);
+        // Two at a time, for 20 ms each: the last one has waited for 19 rounds.
+        auto last =
+            std::ranges::max(outcome.records, {}, [](const auto& record) { return record.id; });
+        CHECK(last.duration > 300ms);
+        CHECK(last.duration < 500ms);
+        for (size_t i = 2; i < outcome.records.size(); ++i)
+            CHECK(outcome.records[i].id > outcome.records[i - 2].id);
+    }
+}
+
+TEST_CASE("a queue that is full refuses at once, and one that is slow refuses in time") {
+    Plan plan = crowded_plan(40, 1);
+    plan.config.services[0].queue = {.size = 3, .timeout = 30ms};
+    Outcome outcome = run(plan);
+    nothing_is_lost(outcome);
+    CHECK(outcome.count("RQ") > 20);
+    CHECK(outcome.count("tQ") >= 2);
+    CHECK(outcome.count("--") + outcome.count("RQ") + outcome.count("tQ") == 40);
+    for (const auto& record : outcome.records) {
+        if (record.ending.letters() == "RQ") CHECK(record.duration < 1ms);
+        if (record.ending.letters() == "tQ") CHECK(record.duration < 35ms);
+    }
+}
+
+TEST_CASE("a client that resets its connection leaves the line soon") {
+    Plan plan = crowded_plan(3, 1);
+    plan.targets.begin()->second.script = [](Random&) {
+        return Script{.says = 100, .first_pause = 3s};
+    };
+    plan.clients[1].script.resets_in = 100ms;
+    Outcome outcome = run(plan);
+    nothing_is_lost(outcome);
+    CHECK(outcome.count("CQ") == 1);
+    CHECK(outcome.count("--") == 2);
+    for (const auto& record : outcome.records)
+        if (record.ending.letters() == "CQ") CHECK(record.duration < 700ms);
+}
+
+TEST_CASE("time in line is not taken from the time for connecting") {
+    Plan plan = crowded_plan(20, 1);
+    plan.config.services[0].timeouts.connect = 30ms;
+    Outcome outcome = run(plan);
+    nothing_is_lost(outcome);
+    CHECK(outcome.count("--") == 20);
+}
+
+TEST_CASE("a reload that raises a limit is felt by those in line") {
+    for (bool by_service : {false, true}) {
+        Plan plan = crowded_plan(10, 1);
+        auto& service = plan.config.services[0];
+        if (by_service) {
+            service.targets[0].max_connections = 0;
+            service.max_connections = 1;
+        }
+        plan.targets.begin()->second.script = [](Random&) {
+            return Script{.says = 100, .first_pause = 1s};
+        };
+        auto raised = plan.config;
+        raised.services[0].targets[0].max_connections = 0;
+        raised.services[0].max_connections = 0;
+        plan.reloads = {{100ms, raised}};
+        Outcome outcome = run(plan);
+        nothing_is_lost(outcome);
+        CHECK(outcome.count("--") == 10);
+        for (const auto& record : outcome.records) CHECK(record.duration < 1200ms);
+    }
+}
+
+TEST_CASE("a drain ends the wait of those in line when its deadline has passed") {
+    Plan plan = crowded_plan(10, 1);
+    plan.targets.begin()->second.script = [](Random&) {
+        return Script{.says = 100, .first_pause = 1h};
+    };
+    plan.drain_at = 100ms;
+    plan.config.drain = 1s;
+    Outcome outcome = run(plan);
+    nothing_is_lost(outcome);
+    CHECK(outcome.count("OQ") == 9);
+    CHECK(outcome.count("OD") == 1);
+}
+
+TEST_CASE("who waits when the last target goes down is refused at once") {
+    Plan plan = crowded_plan(10, 1);
+    plan.targets.begin()->second.script = [](Random&) {
+        return Script{.says = 100, .first_pause = 1s};
+    };
+    plan.states = {{50ms, 0, false}};
+    Outcome outcome = run(plan);
+    nothing_is_lost(outcome);
+    CHECK(outcome.count("TQ") == 9);
+    CHECK(outcome.count("--") == 1);
+    for (const auto& record : outcome.records)
+        if (record.ending.letters() == "TQ") CHECK(record.duration < 60ms);
 }

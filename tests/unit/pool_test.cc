@@ -26,12 +26,15 @@ struct Pool : balance::Pool {
     Pool(std::vector<std::shared_ptr<Target>> targets)
         : balance::Pool(Balance::round_robin, {targets.begin(), targets.end()}) {}
     Pool(Balance policy, std::vector<Member> members) : balance::Pool(policy, members) {}
-    using balance::Pool::pick;
+    Target* pick(const balance::Asking& asking) const { return balance::Pool::pick(asking).target; }
     Target* pick(const Tried& tried) const {
         return pick({.client = {}, .random = 0, .tried = tried});
     }
     Target* pick(const Ip& client) const {
         return pick({.client = client, .random = 0, .tried = nobody});
+    }
+    balance::Seat take() const {
+        return balance::Pool::take({.client = {}, .random = 0, .tried = nobody}).seat;
     }
 };
 
@@ -122,13 +125,16 @@ TEST_CASE("a target's port is its own, the dialled one, or the dialled one moved
 
 TEST_CASE("a seat counts as long as it is held, wherever it is moved") {
     auto at = target(1);
+    Pool pool({at});
     {
-        balance::Seat seat(*at);
+        balance::Seat seat = pool.take();
         CHECK(at->sessions == 1);
+        CHECK(pool.admission().sessions() == 1);
         balance::Seat moved = std::move(seat);
         CHECK(at->sessions == 1);
     }
     CHECK(at->sessions == 0);
+    CHECK(pool.admission().sessions() == 0);
 }
 
 TEST_CASE("weights 5, 1, 1 give nginx's order a a b a c a a") {
@@ -265,9 +271,8 @@ TEST_CASE("the target with the fewest sessions for its weight is next, and equal
     std::vector<balance::Seat> seats;
     std::map<int, int> sessions;
     for (int i = 0; i < 40; ++i) {
-        Target* picked = pool.pick(nobody);
-        ++sessions[port_of(picked)];
-        seats.emplace_back(*picked);
+        seats.push_back(pool.take());
+        ++sessions[port_of(&seats.back().target())];
     }
     CHECK(sessions == std::map<int, int>{{1, 10}, {2, 30}});
 
@@ -284,7 +289,7 @@ TEST_CASE("sessions of all workers count when the fewest are looked for") {
     std::vector<std::thread> threads;
     for (auto& mine : seats)
         threads.emplace_back([&] {
-            for (int i = 0; i < 1000; ++i) mine.emplace_back(*pool.pick(nobody));
+            for (int i = 0; i < 1000; ++i) mine.push_back(pool.take());
         });
     for (auto& thread : threads) thread.join();
     // Two that look at the same moment may choose the same target.
@@ -297,8 +302,7 @@ TEST_CASE("sessions of all workers count when the fewest are looked for") {
 TEST_CASE("of two drawn by weight the one with fewer sessions is taken") {
     auto busy = weighted(1, 1), free = weighted(2, 1);
     Pool pool(Balance::random, {busy, free});
-    std::vector<balance::Seat> seats;
-    for (int i = 0; i < 10; ++i) seats.emplace_back(*busy.target);
+    busy.target->sessions = 10;
     std::map<int, int> taken;
     uint64_t random = 1;
     for (int i = 0; i < 1000; ++i) {
