@@ -92,6 +92,10 @@ class Admission {
     uint32_t sessions() const { return sessions_.load(std::memory_order_relaxed); }
     size_t waiting() const { return waiting_.load(std::memory_order_relaxed); }
 
+    /// Too few targets are available, so all are used as if they were. Only health/ sets it.
+    bool is_panic() const { return is_panic_.load(std::memory_order_relaxed); }
+    void set_panic(bool is_panic) { is_panic_.store(is_panic, std::memory_order_relaxed); }
+
     /// For Pool: counts a session, unless there is no room.
     bool enter() { return take_one(sessions_, sessions_max_); }
     /// For Seat: its target has one session less already.
@@ -122,6 +126,7 @@ class Admission {
     std::atomic<uint32_t> sessions_ = 0;
     std::atomic<uint32_t> sessions_max_ = 0;
     std::atomic<size_t> waiting_ = 0;
+    std::atomic<bool> is_panic_ = false;
 
     std::mutex line_lock_;
     Waiter* first_ = nullptr;

@@ -6,15 +6,16 @@
 
 namespace proxify::balance {
 
-Pool::Pool(config::Balance policy, const std::vector<Member>& members,
+Pool::Pool(const Rule& rule, const std::vector<Member>& members,
            std::shared_ptr<Admission> admission)
     : admission_(std::move(admission)) {
     std::map<Level, std::vector<Member>> levels;
     for (const auto& member : members) {
         targets_.push_back(member.target);
+        if (member.weight > 0) in_use_.push_back(member.target.get());
         levels[{member.is_backup, member.priority}].push_back(member);
     }
-    for (auto& [level, of_level] : levels) tiers_.emplace_back(policy, level, std::move(of_level));
+    for (auto& [level, of_level] : levels) tiers_.emplace_back(rule, level, std::move(of_level));
 }
 
 Choice Pool::take(const Asking& asking) const {
@@ -37,13 +38,22 @@ Choice Pool::choose(const Asking& asking) const {
 }
 
 Pick Pool::pick(const Asking& asking) const {
+    const bool is_panic = admission_->is_panic();
     for (const auto& tier : tiers_)
-        if (Pick found = tier.pick(asking); found.target || found.is_full) return found;
+        if (Pick found = tier.pick(asking, is_panic); found.target || found.is_full) return found;
     return {};
 }
 
 bool Pool::any_available() const {
-    return std::ranges::any_of(tiers_, &Tier::any_available);
+    const bool is_panic = admission_->is_panic();
+    return std::ranges::any_of(tiers_,
+                               [&](const Tier& tier) { return tier.any_available(is_panic); });
+}
+
+Pool::Census Pool::count() const {
+    Census census{.all = in_use_.size()};
+    for (const Target* target : in_use_) census.available += target->available;
+    return census;
 }
 
 void Pool::continue_after(const Pool& other) {

@@ -14,7 +14,7 @@ namespace proxify::balance {
 
 class Pool {
   public:
-    Pool(config::Balance policy, const std::vector<Member>& members,
+    Pool(const Rule& rule, const std::vector<Member>& members,
          std::shared_ptr<Admission> admission = std::make_shared<Admission>());
 
     /// A seat for who comes now, or none while others wait. From any thread: what a policy counts,
@@ -36,6 +36,13 @@ class Pool {
     /// cheap enough to be asked after each change.
     bool any_available() const;
 
+    /// How many of those that may get sessions at all take part at the moment.
+    struct Census {
+        size_t available = 0;
+        size_t all = 0;
+    };
+    Census count() const;
+
     /// All of them, in the order written.
     std::span<const std::shared_ptr<Target>> targets() const { return targets_; }
     /// Continues in the order where `other` stopped.
@@ -46,6 +53,7 @@ class Pool {
     std::vector<std::shared_ptr<Target>> targets_;
     /// The most preferred first: by priority, and the backups last. They have a fixed place.
     std::deque<Tier> tiers_;
+    std::vector<const Target*> in_use_;  ///< those with a weight
 };
 
 }  // namespace proxify::balance

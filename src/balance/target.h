@@ -6,11 +6,13 @@
 
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "base/address.h"
+#include "base/clock.h"
 #include "config/config.h"
 
 namespace proxify::balance {
@@ -36,7 +38,16 @@ struct Target {
     const config::TargetPort port;
     const std::string text;  ///< as a person knows it: "127.0.0.1:9001", "db:* (10.0.0.7)"
 
+    // The state, which only health/ writes: what checks say, whether real clients have been let
+    // down so often that it is out for a while, and what follows from the two.
     std::atomic<bool> up = true;
+    std::atomic<bool> ejected = false;
+    std::atomic<bool> available = true;
+    /// Since when it takes part again after it was out, on the loops' clock; never_out if it has
+    /// not been. For a slow start.
+    std::atomic<Time::rep> back_since = never_out;
+    static constexpr Time::rep never_out = std::numeric_limits<Time::rep>::min();
+
     /// An address of this host: dialling it might be steered back to us; see capture/dial_guard.h.
     std::atomic<bool> is_local = false;
     /// Connects of real clients that failed since the last that did not.
@@ -44,6 +55,16 @@ struct Target {
     std::atomic<uint32_t> sessions = 0;
     /// So many at once, by the newest file; 0 for no limit.
     std::atomic<uint32_t> sessions_max = 0;
+
+    /// For health/: true when that changes whether it takes part.
+    bool set_up(bool is_up, Time now) {
+        up.store(is_up, std::memory_order_relaxed);
+        return set_available(now);
+    }
+    bool set_ejected(bool is_ejected, Time now) {
+        ejected.store(is_ejected, std::memory_order_relaxed);
+        return set_available(now);
+    }
 
     bool is_full() const {
         const uint32_t max = sessions_max.load(std::memory_order_relaxed);
@@ -56,6 +77,16 @@ struct Target {
         if (port.kind == config::TargetPort::Kind::offset && dialled + port.value > 65535)
             return std::nullopt;
         return Address{ip, port.for_dialled(dialled)};
+    }
+
+  private:
+    bool set_available(Time now) {
+        const bool is =
+            up.load(std::memory_order_relaxed) && !ejected.load(std::memory_order_relaxed);
+        if (is == available.load(std::memory_order_relaxed)) return false;
+        if (is) back_since.store(now.time_since_epoch().count(), std::memory_order_relaxed);
+        available.store(is, std::memory_order_relaxed);
+        return true;
     }
 };
 

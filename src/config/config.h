@@ -109,6 +109,8 @@ struct Service {
     OnDown on_down = OnDown::keep;
     int tries = 3;  ///< targets tried for one client before it is refused
     RelayMode relay = RelayMode::automatic;
+
+    bool has_one_port() const { return ports.size() == 1 && ports[0].first == ports[0].last; }
     bool operator==(const Service&) const = default;
 };
 

@@ -63,7 +63,7 @@ void Health::follow(const routing::Snapshot& snapshot) {
             target->is_local = dial::is_local(loop_.ring(), target->ip);
             auto address = check_address(service->spec, *target);
             if (!spec.enabled || !address) {
-                if (!target->up.exchange(true)) tell_of_change(name, *target);
+                if (target->set_up(true, loop_.now())) tell_of_change(name, *target);
                 continue;
             }
             auto known = before.find(target.get());
@@ -118,8 +118,9 @@ void Health::suspect(const std::string& service, const balance::Target* target) 
 void Health::set_state(Check& check, const std::string& reason) {
     auto& target = *check.target;
     bool up = check.verdict.up();
-    if (target.up.exchange(up) == up) return;
+    if (target.up == up) return;
     if (up) target.failed_connects = 0;
+    target.set_up(up, loop_.now());
     log_.write(up ? telemetry::Level::info : telemetry::Level::warn,
                up ? "target_up" : "target_down",
                format("target {} of service {} is {}: {}", target.text, check.service,

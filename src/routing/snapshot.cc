@@ -71,9 +71,10 @@ std::shared_ptr<const Snapshot> Snapshot::build(config::Config config, const Res
         auto admission =
             old ? old->pool.shared_admission() : std::make_shared<balance::Admission>();
         admission->set_sessions_max(static_cast<uint32_t>(spec.max_connections));
-        std::shared_ptr<Service> service(new Service{
-            spec.name, spec,
-            balance::Pool(spec.balance, make_members(spec, resolve, old), std::move(admission))});
+        std::shared_ptr<Service> service(
+            new Service{spec.name, spec,
+                        balance::Pool({spec.balance, spec.slow_start, spec.hash_balance_factor},
+                                      make_members(spec, resolve, old), std::move(admission))});
         if (old) service->pool.continue_after(old->pool);
         for (auto [first, last] : spec.ports) {
             for (int port = first; port <= last; ++port)

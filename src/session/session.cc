@@ -64,7 +64,10 @@ Task<Ending> Session::connect_to_target() {
 
     while (tried.count() < spec.tries) {
         const balance::Asking asking{
-            .client = record_.client.ip, .random = around_.loop.ring().random(), .tried = tried};
+            .client = record_.client.ip,
+            .random = around_.loop.ring().random(),
+            .tried = tried,
+            .now = around_.loop.now()};
         // Held from here on, so that others who choose see it coming.
         balance::Choice choice = service_->pool.take(asking);
         if (choice.is_full) {

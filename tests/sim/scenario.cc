@@ -261,8 +261,7 @@ class Life {
                 for (const auto& target : service->pool.targets())
                     targets.push_back({&service->pool, target.get()});
         auto [pool, target] = targets[change.target % targets.size()];
-        target->up = change.up;
-        pool->admission().notice_room();
+        if (target->set_up(change.up, worker_.loop().now())) pool->admission().notice_room();
     }
 
     void drain() {

@@ -79,11 +79,11 @@ TEST_CASE("a full target is no reason to use a backup or a later priority; a dea
     Pool pool(Balance::round_robin, {near, far, backup});
     Seat seat = pool.take(anybody).seat;
     CHECK(port_of(pool.take(anybody)) == -1);
-    near.target->up = false;
+    near.target->set_up(false, {});
     CHECK(port_of(pool.take(anybody)) == 2);
-    far.target->up = false;
+    far.target->set_up(false, {});
     CHECK(port_of(pool.take(anybody)) == 3);
-    backup.target->up = false;
+    backup.target->set_up(false, {});
     CHECK(port_of(pool.take(anybody)) == 0);
 }
 
@@ -189,7 +189,7 @@ TEST_CASE("when the last target goes down nobody waits any longer") {
     Pool pool(Balance::round_robin, {only});
     Seat seat = pool.take(anybody).seat;
     Waiting first(pool), second(pool);
-    only.target->up = false;
+    only.target->set_up(false, {});
     pool.admission().look_again();
     CHECK(first.is_woken);
     CHECK(first.port() == 0);
@@ -198,7 +198,7 @@ TEST_CASE("when the last target goes down nobody waits any longer") {
 
 TEST_CASE("those who wait get what a raised limit, or a target that comes up, has for them") {
     Member a = member(1, 1), b = member(2, 1);
-    b.target->up = false;
+    b.target->set_up(false, {});
     Pool pool(Balance::round_robin, {a, b});
     Seat seat = pool.take(anybody).seat;
     Waiting first(pool), second(pool), third(pool);
@@ -206,7 +206,7 @@ TEST_CASE("those who wait get what a raised limit, or a target that comes up, ha
     pool.admission().look_again();
     CHECK(first.is_woken);
     CHECK_FALSE(second.is_woken);
-    b.target->up = true;
+    b.target->set_up(true, {});
     pool.admission().look_again();
     CHECK(second.is_woken);
     CHECK(second.port() == 2);
