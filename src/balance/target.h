@@ -30,6 +30,9 @@ inline bool take_one(std::atomic<uint32_t>& count, const std::atomic<uint32_t>& 
     return false;
 }
 
+/// How a target lets a real client down.
+enum class Trouble { failed_connect, early_reset };
+
 struct Target {
     Target(Ip at, config::TargetPort where, std::string written)
         : ip(at), port(where), text(std::move(written)) {}
@@ -50,8 +53,10 @@ struct Target {
 
     /// An address of this host: dialling it might be steered back to us; see capture/dial_guard.h.
     std::atomic<bool> is_local = false;
-    /// Connects of real clients that failed since the last that did not.
+    // What real clients met, in a row: connects that failed; connections that it reset before it
+    // had sent a byte.
     std::atomic<uint32_t> failed_connects = 0;
+    std::atomic<uint32_t> early_resets = 0;
     std::atomic<uint32_t> sessions = 0;
     /// So many at once, by the newest file; 0 for no limit.
     std::atomic<uint32_t> sessions_max = 0;

@@ -75,6 +75,7 @@ class Server {
     void reload(bool was_asked_for);
     Result<std::string> apply(const config::Config& config);
     void publish(config::Config config);
+    void on_state_change(const routing::Service& service, const balance::Target& target);
     void on_resolved(const resolve::Resolver::Outcome& outcome);
     void leave();
 

@@ -48,7 +48,31 @@ Task<Ending> Session::carry() {
     relay_ = nullptr;
     record_.to_target = relay.to_target();
     record_.to_client = relay.to_client();
+    learn(ending);
     co_return ending;
+}
+
+/// What this session says about its target: one that resets a connection before it has sent a byte
+/// would not have had to take it.
+void Session::learn(const Ending& ending) {
+    auto& target = seat_.target();
+    if (record_.to_client > 0) {
+        if (target.early_resets.load(std::memory_order_relaxed) != 0)
+            target.early_resets.store(0, std::memory_order_relaxed);
+    } else if (ending.party == Party::target && ending.error != 0 && ending.error != ETIMEDOUT) {
+        count(target, balance::Trouble::early_reset);
+    }
+}
+
+void Session::count(balance::Target& target, balance::Trouble trouble) {
+    auto& counter =
+        trouble == balance::Trouble::failed_connect ? target.failed_connects : target.early_resets;
+    const uint32_t in_a_row = counter.fetch_add(1, std::memory_order_relaxed) + 1;
+    const auto& spec = service_->spec;
+    if (!around_.on_failing_target) return;
+    if (in_a_row % static_cast<uint32_t>(spec.health.fall) == 0 ||
+        in_a_row % static_cast<uint32_t>(spec.ejection.failures) == 0)
+        around_.on_failing_target(*service_, target, trouble, in_a_row);
 }
 
 /// Dials targets until one answers, each at most once. All tries share one budget of time, in which
@@ -63,11 +87,10 @@ Task<Ending> Session::connect_to_target() {
     Ending failed{Party::target, Stage::choose, "no healthy target"};
 
     while (tried.count() < spec.tries) {
-        const balance::Asking asking{
-            .client = record_.client.ip,
-            .random = around_.loop.ring().random(),
-            .tried = tried,
-            .now = around_.loop.now()};
+        const balance::Asking asking{.client = record_.client.ip,
+                                     .random = around_.loop.ring().random(),
+                                     .tried = tried,
+                                     .now = around_.loop.now()};
         // Held from here on, so that others who choose see it coming.
         balance::Choice choice = service_->pool.take(asking);
         if (choice.is_full) {
@@ -114,9 +137,10 @@ Task<Ending> Session::connect_to_target() {
         bool late = error == ETIMEDOUT;
         failed = {late ? Party::silent_target : Party::target, Stage::connect,
                   late ? "no answer" : "refused", late ? 0 : error};
-        if (target->failed_connects.fetch_add(1, std::memory_order_relaxed) + 1 ==
-            static_cast<uint32_t>(spec.health.fall))
-            around_.on_failing_target(*service_, *target);
+        // Of a target that follows the dialled port, one that is closed says nothing of the others.
+        const bool is_about_all = target->port.kind == config::TargetPort::Kind::fixed ||
+                                  error != ECONNREFUSED || spec.has_one_port();
+        if (is_about_all) count(*target, balance::Trouble::failed_connect);
     }
     co_return failed;
 }

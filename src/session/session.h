@@ -24,8 +24,10 @@ struct Surroundings {
     io::Loop& loop;
     telemetry::Journal& log;
     dial::Guard* guard = nullptr;  ///< knows our own doors; may be null
-    /// A target has failed real clients as often as its checks may fail: health/ should look.
-    std::function<void(const routing::Service&, balance::Target&)> on_failing_target;
+    /// A target keeps letting clients down, so often in a row by now: health/ should look.
+    /// May be empty.
+    std::function<void(const routing::Service&, balance::Target&, balance::Trouble, uint32_t)>
+        on_failing_target;
 };
 
 class Session {
@@ -38,6 +40,10 @@ class Session {
 
     /// Ends it from outside, soon: an operator, or the deadline of a drain.
     void interrupt(Ending why);
+    /// Whether bytes go to and from this target.
+    bool is_joined_to(const balance::Target& target) const {
+        return relay_ && &seat_.target() == &target;
+    }
 
     // Sessions of one worker stand in a list.
     Session* next = nullptr;
@@ -51,6 +57,8 @@ class Session {
     /// Waits at most `patience`, and takes from it what it took.
     [[gnu::noinline]] io::Task<Ending> wait_for_seat(const balance::Asking& asking,
                                                      balance::Choice& choice, Duration& patience);
+    void learn(const Ending& ending);
+    void count(balance::Target& target, balance::Trouble trouble);
     Ending refuse(Ending why);
 
     Surroundings& around_;

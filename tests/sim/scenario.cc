@@ -107,7 +107,11 @@ class Life {
           guard_(steered_, own_),
           snapshot_(build(plan.config, nullptr)),
           worker_(*Ring::open(plan.ring), kept, worker_options(), snapshot_),
-          health_(worker_.loop(), kept, &guard_) {
+          health_(worker_.loop(), kept, &guard_,
+                  [this](const routing::Service& service, const balance::Target& target) {
+                      if (!target.up && service.spec.on_down == config::OnDown::reset)
+                          worker_.loop().post([this, &target] { worker_.end_sessions_of(target); });
+                  }) {
         world_.let_through = [this](const Address& source) {
             return guard_.sources.contains(source);
         };
@@ -155,8 +159,9 @@ class Life {
             .is_added_by_hand =
                 [this](uint16_t port) { return plan_.added_by_hand.contains(port); },
             .on_failing_target =
-                [this](const routing::Service& service, balance::Target& target) {
-                    health_.suspect(service.name, &target);
+                [this](const routing::Service& service, balance::Target& target,
+                       balance::Trouble trouble, uint32_t in_a_row) {
+                    health_.suspect(service.name, &target, trouble, in_a_row);
                 },
         };
     }
@@ -428,13 +433,14 @@ class Examination {
             claim(ended_at >= deadline_, "the operator waits until the deadline");
         if (relayed && ending.party == Party::client)
             claim(client.far_reset, "a client that is blamed did reset");
-        if (relayed && ending.party == Party::target && target)
+        const bool was_down = ending.party == Party::target && ending.error == 0;
+        if (relayed && ending.party == Party::target && target && !was_down)
             claim(target->far_reset, "a target that is blamed did reset");
         if (relayed && target && ended_at < deadline_) {
-            if (ending.party == Party::target) gets_the_last_bytes(client, *target);
+            if (ending.party == Party::target && !was_down) gets_the_last_bytes(client, *target);
             if (ending.party == Party::client) gets_the_last_bytes(*target, client);
         }
-        bool was_cut_short = ending.party == Party::operator_ ||
+        bool was_cut_short = was_down || ending.party == Party::operator_ ||
                              ending.party == Party::silent_client ||
                              ending.party == Party::silent_target;
         if (relayed && was_cut_short && target) {
