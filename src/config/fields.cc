@@ -17,13 +17,18 @@ static constexpr std::string_view file_later[] = {"capture"};
 static constexpr std::string_view proxify_keys[] = {"listen", "default_service", "workers",
                                                     "drain_timeout", "resolve_interval"};
 static constexpr std::string_view log_keys[] = {"format", "level"};
-static constexpr std::string_view service_keys[] = {"name",   "ports",    "targets", "balance",
-                                                    "health", "timeouts", "tries",   "relay"};
+static constexpr std::string_view service_keys[] = {
+    "name",       "ports",    "targets", "balance",         "hash_balance_factor",
+    "health",     "timeouts", "tries",   "max_connections", "queue",
+    "slow_start", "ejection", "panic",   "relay",           "on_down"};
 static constexpr std::string_view service_later[] = {"addresses"};
-static constexpr std::string_view target_keys[] = {"address", "weight", "backup"};
+static constexpr std::string_view target_keys[] = {"address", "weight", "priority", "backup",
+                                                   "max_connections"};
 static constexpr std::string_view health_keys[] = {"type", "interval", "timeout",
                                                    "rise", "fall",     "port"};
 static constexpr std::string_view timeouts_keys[] = {"connect", "idle", "half_close"};
+static constexpr std::string_view queue_keys[] = {"size", "timeout"};
+static constexpr std::string_view ejection_keys[] = {"failures", "time", "max_time", "max_share"};
 
 const Section file_section{"the file", "", file_keys, file_later};
 const Section proxify_section{"[proxify]", "", proxify_keys};
@@ -32,10 +37,12 @@ const Section service_section{"[[service]]", "", service_keys, service_later};
 const Section target_section{"a target", "", target_keys};
 const Section health_section{"health", "health.", health_keys};
 const Section timeouts_section{"timeouts", "timeouts.", timeouts_keys};
+const Section queue_section{"queue", "queue.", queue_keys};
+const Section ejection_section{"ejection", "ejection.", ejection_keys};
 
-static const Section* const sections[] = {&file_section,    &proxify_section, &log_section,
-                                          &service_section, &target_section,  &health_section,
-                                          &timeouts_section};
+static const Section* const sections[] = {&file_section,     &proxify_section, &log_section,
+                                          &service_section,  &target_section,  &health_section,
+                                          &timeouts_section, &queue_section,   &ejection_section};
 
 // ---- text
 

@@ -20,6 +20,8 @@ inline constexpr Name<Balance> balance_names[] = {
 inline constexpr Name<RelayMode> relay_names[] = {{"auto", RelayMode::automatic},
                                                   {"copy", RelayMode::copy}};
 
+inline constexpr Name<OnDown> on_down_names[] = {{"keep", OnDown::keep}, {"reset", OnDown::reset}};
+
 inline constexpr Name<LogFormat> log_format_names[] = {{"text", LogFormat::text},
                                                        {"json", LogFormat::json}};
 
