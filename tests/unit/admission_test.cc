@@ -232,7 +232,7 @@ TEST_CASE("those who came before a reload and those who came after share one lin
 
 namespace {
 
-/// Takes a seat, waiting for it as long as it takes.
+/// Takes a seat, waiting for it as long as it takes; none when the line is full.
 Seat seat_of(const Pool& pool) {
     struct Sleeper : balance::Waiter {
         void wake() override {
@@ -247,7 +247,7 @@ Seat seat_of(const Pool& pool) {
     Choice choice = pool.take(anybody);
     if (choice.seat) return std::move(choice.seat);
     Sleeper sleeper;
-    REQUIRE(pool.admission().line_up(sleeper, pool, anybody, 1000));
+    if (!pool.admission().line_up(sleeper, pool, anybody, 1000)) return {};
     {
         std::unique_lock lock(sleeper.lock);
         sleeper.bell.wait(lock, [&] { return sleeper.woken; });
@@ -272,6 +272,7 @@ TEST_CASE("limits are exact over all workers, and nobody is forgotten in the lin
             threads.emplace_back([&] {
                 for (int round = 0; round < 3000; ++round) {
                     Seat seat = seat_of(pool);
+                    if (!seat) return;  // Catch counts in one thread: `served` will tell
                     for (int which : {0, static_cast<int>(seat.target().port.value)}) {
                         int now = ++here[which], before = most[which];
                         while (now > before && !most[which].compare_exchange_weak(before, now)) {
