@@ -224,24 +224,24 @@ class Life {
     void apply(const config::Config& config) {
         if (past_.drained_from != Time::max()) return;
         auto had = ports_of(snapshot_->config()), want = ports_of(config);
-        std::vector<Handle> listeners;
+        std::map<uint16_t, Handle> listeners;
         for (uint16_t port : want) {
             if (had.contains(port) || plan_.steered) continue;
             // A listener that is being emptied may still have the port.
             auto listener = worker_.loop().ring().listen({Ip::v4(0, 0, 0, 0), port}, {});
             if (!listener) {
-                for (Handle bound : listeners) worker_.loop().ring().close(bound);
+                for (auto [other, bound] : listeners) worker_.loop().ring().close(bound);
                 return;
             }
-            listeners.push_back(*listener);
-            own_[port] = *listener;
+            listeners[port] = *listener;
         }
+        for (auto [port, listener] : listeners) own_[port] = listener;  // now that all are there
         if (world_.tracing())
             world_.note(
                 format("reload: {} services, {} ports", config.services.size(), want.size()));
         snapshot_ = build(config, snapshot_.get());
         worker_.use(snapshot_);
-        for (Handle listener : listeners) worker_.listen(listener, door());
+        for (auto [port, listener] : listeners) worker_.listen(listener, door());
         for (uint16_t port : want)
             if (plan_.steered) steer(port);
         for (uint16_t port : had) {
