@@ -6,23 +6,54 @@
 
 namespace proxify::balance {
 
-Pool::Pool(config::Balance policy, const std::vector<Member>& members) {
+Pool::Pool(const Rule& rule, const std::vector<Member>& members,
+           std::shared_ptr<Admission> admission)
+    : admission_(std::move(admission)) {
     std::map<Level, std::vector<Member>> levels;
     for (const auto& member : members) {
         targets_.push_back(member.target);
+        if (member.weight > 0) in_use_.push_back(member.target.get());
         levels[{member.is_backup, member.priority}].push_back(member);
     }
-    for (auto& [level, of_level] : levels) tiers_.emplace_back(policy, level, std::move(of_level));
+    for (auto& [level, of_level] : levels) tiers_.emplace_back(rule, level, std::move(of_level));
 }
 
-Target* Pool::pick(const Asking& asking) const {
+Choice Pool::take(const Asking& asking) const {
+    if (admission_->anybody_waits()) return {.is_full = true};
+    Choice choice = choose(asking);
+    // choose() may have held a seat for a moment, and somebody in line may have missed it.
+    if (choice.is_full) admission_->notice_room();
+    return choice;
+}
+
+Choice Pool::choose(const Asking& asking) const {
+    for (;;) {
+        auto [target, is_full] = pick(asking);
+        if (!target) return {.is_full = is_full};
+        if (!take_one(target->sessions, target->sessions_max)) continue;  // another was quicker
+        if (admission_->enter()) return {.seat = Seat(*admission_, *target)};
+        target->sessions.fetch_sub(1, std::memory_order_seq_cst);
+        return {.is_full = true};
+    }
+}
+
+Pick Pool::pick(const Asking& asking) const {
+    const bool is_panic = admission_->is_panic();
     for (const auto& tier : tiers_)
-        if (Target* target = tier.pick(asking)) return target;
-    return nullptr;
+        if (Pick found = tier.pick(asking, is_panic); found.target || found.is_full) return found;
+    return {};
 }
 
 bool Pool::any_available() const {
-    return std::ranges::any_of(tiers_, &Tier::any_available);
+    const bool is_panic = admission_->is_panic();
+    return std::ranges::any_of(tiers_,
+                               [&](const Tier& tier) { return tier.any_available(is_panic); });
+}
+
+Pool::Census Pool::count() const {
+    Census census{.all = in_use_.size()};
+    for (const Target* target : in_use_) census.available += target->available;
+    return census;
 }
 
 void Pool::continue_after(const Pool& other) {

@@ -7,22 +7,41 @@
 #include <span>
 #include <vector>
 
+#include "balance/admission.h"
 #include "balance/tier.h"
 
 namespace proxify::balance {
 
 class Pool {
   public:
-    Pool(config::Balance policy, const std::vector<Member>& members);
+    Pool(const Rule& rule, const std::vector<Member>& members,
+         std::shared_ptr<Admission> admission = std::make_shared<Admission>());
 
-    /// A target that is up and was not tried, by the service's policy, of the most preferred tier
-    /// that has one; null when there is none. From any thread: what a policy counts, it counts for
-    /// all.
-    Target* pick(const Asking& asking) const;
+    /// A seat for who comes now, or none while others wait. From any thread: what a policy counts,
+    /// it counts for all.
+    Choice take(const Asking& asking) const;
 
-    /// Whether a client who comes now would be given a target. From any thread, and cheap enough
-    /// to be asked after each change.
+    /// The same, whoever waits: for Admission.
+    Choice choose(const Asking& asking) const;
+
+    /// A target that is up and was not tried and has room, by the service's policy, of the most
+    /// preferred tier that has one up and untried. A tier without room does not lead to the next:
+    /// those stand in for targets that are down, and would be buried by what the others refuse.
+    Pick pick(const Asking& asking) const;
+
+    Admission& admission() const { return *admission_; }
+    const std::shared_ptr<Admission>& shared_admission() const { return admission_; }
+
+    /// Whether a client who comes now has a target to go to, or to wait for. From any thread, and
+    /// cheap enough to be asked after each change.
     bool any_available() const;
+
+    /// How many of those that may get sessions at all take part at the moment.
+    struct Census {
+        size_t available = 0;
+        size_t all = 0;
+    };
+    Census count() const;
 
     /// All of them, in the order written.
     std::span<const std::shared_ptr<Target>> targets() const { return targets_; }
@@ -30,9 +49,11 @@ class Pool {
     void continue_after(const Pool& other);
 
   private:
+    std::shared_ptr<Admission> admission_;
     std::vector<std::shared_ptr<Target>> targets_;
     /// The most preferred first: by priority, and the backups last. They have a fixed place.
     std::deque<Tier> tiers_;
+    std::vector<const Target*> in_use_;  ///< those with a weight
 };
 
 }  // namespace proxify::balance

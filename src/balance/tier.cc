@@ -30,6 +30,11 @@ uint64_t hash(const Ip& ip) {
     return hash({reinterpret_cast<const char*>(ip.bytes.data()), ip.bytes.size()}, ip.is_v4);
 }
 
+/// A number between 0 and 1, neither included.
+double share(uint64_t drawn) {
+    return (static_cast<double>(drawn >> 11) + 0.5) / 9007199254740992.0;
+}
+
 /// What a target would have with one session more, for each unit of its weight: a < b.
 bool has_less(const Member& a, const Member& b) {
     auto with_one_more = [](const Member& member) {
@@ -95,43 +100,93 @@ std::vector<uint16_t> maglev_table(const std::vector<Member>& members) {
 
 }  // namespace
 
-Tier::Tier(config::Balance policy, Level level, std::vector<Member> members)
-    : policy_(policy), level_(level), members_(std::move(members)) {
-    if (policy_ == config::Balance::round_robin) order_ = smooth_order(members_);
-    if (policy_ == config::Balance::maglev) order_ = maglev_table(members_);
+Tier::Tier(const Rule& rule, Level level, std::vector<Member> members)
+    : rule_(rule), level_(level), members_(std::move(members)) {
+    if (rule_.policy == config::Balance::round_robin) order_ = smooth_order(members_);
+    if (rule_.policy == config::Balance::maglev) order_ = maglev_table(members_);
 }
 
-Target* Tier::pick(const Asking& asking) const {
-    switch (policy_) {
+Pick Tier::pick(const Asking& asking, bool is_panic) const {
+    const bool is_choosy =
+        (rule_.slow_start > Duration::zero() && rule_.policy != config::Balance::first) ||
+        (rule_.hash_balance_factor != 0 && is_hash());
+    if (is_choosy)
+        if (Target* target = choose(choosy_look(asking, is_panic))) return {.target = target};
+    // Whoever is left has just come back, or has more than its share: better there than nowhere.
+    const Look look{.asking = asking, .is_panic = is_panic};
+    if (Target* target = choose(look)) return {.target = target};
+    return {.is_full = std::ranges::any_of(
+                members_, [&](const Member& member) { return is_open(member, look); })};
+}
+
+Tier::Look Tier::choosy_look(const Asking& asking, bool is_panic) const {
+    Look look{.asking = asking,
+              .is_panic = is_panic,
+              .is_choosy = true,
+              .key = is_hash() ? hash(asking.client) : mix(asking.random)};
+    if (rule_.hash_balance_factor == 0) return look;
+    for (const auto& member : members_) {
+        if (!takes_part(member, is_panic)) continue;
+        look.load += member.target->sessions.load(std::memory_order_relaxed);
+        look.weight += member.weight;
+    }
+    return look;
+}
+
+/// With a bounded hash no target has more than `factor` of the average for its weight (Mirrokni,
+/// Thorup, Zadimoghaddam 2018), the session that is about to begin among them. As the factor is
+/// over 1 not all can be at their bound.
+bool Tier::is_welcome(const Member& member, const Look& look) const {
+    if (rule_.slow_start > Duration::zero() && !is_warm(*member.target, look)) return false;
+    if (rule_.hash_balance_factor == 0) return true;
+    const uint64_t sessions = member.target->sessions.load(std::memory_order_relaxed);
+    return sessions * look.weight * 100 <
+           static_cast<uint64_t>(rule_.hash_balance_factor) * (look.load + 1) * member.weight;
+}
+
+/// A target that came back takes part in a share of the choices that grows to all of them. By
+/// chance; or by the client's address, where that decides: then a client that has moved back stays.
+bool Tier::is_warm(const Target& target, const Look& look) const {
+    const auto since = target.back_since.load(std::memory_order_relaxed);
+    if (since == Target::never_out) return true;
+    const auto elapsed = look.asking.now.time_since_epoch().count() - since;
+    if (elapsed >= rule_.slow_start.count()) return true;
+    return share(mix(look.key ^ hash(target.text, 3))) *
+               static_cast<double>(rule_.slow_start.count()) <
+           static_cast<double>(elapsed);
+}
+
+bool Tier::any_available(bool is_panic) const {
+    return std::ranges::any_of(members_,
+                               [&](const Member& member) { return takes_part(member, is_panic); });
+}
+
+Target* Tier::choose(const Look& look) const {
+    switch (rule_.policy) {
         case config::Balance::round_robin:
-            return in_turn(asking);
+            return in_turn(look);
         case config::Balance::least_connections:
-            return least_connections(asking);
+            return least_connections(look);
         case config::Balance::random:
-            return one_of_two(asking);
+            return one_of_two(look);
         case config::Balance::source_hash:
-            return by_source(asking);
+            return by_source(look);
         case config::Balance::maglev:
-            return by_table(asking);
+            return by_table(look);
         case config::Balance::first:
-            return first(asking);
+            return first(look);
     }
     return nullptr;
 }
 
-bool Tier::any_available() const {
-    static const Tried nobody;
-    return first({.client = {}, .random = 0, .tried = nobody}) != nullptr;
-}
-
-Target* Tier::first(const Asking& asking) const {
+Target* Tier::first(const Look& look) const {
     for (const auto& member : members_)
-        if (is_free(member, asking)) return member.target.get();
+        if (is_free(member, look)) return member.target.get();
     return nullptr;
 }
 
-Target* Tier::in_turn(const Asking& asking) const {
-    if (!first(asking)) return nullptr;  // else the walk below would be long, and for nothing
+Target* Tier::in_turn(const Look& look) const {
+    if (!first(look)) return nullptr;  // else the walk below would be long, and for nothing
     size_t begin = next_.load(std::memory_order_relaxed);
     for (;;) {
         Target* found = nullptr;
@@ -139,7 +194,7 @@ Target* Tier::in_turn(const Asking& asking) const {
         for (size_t i = 0; i < order_.size() && !found; ++i) {
             size_t at = (begin + i) % order_.size();
             const Member& member = members_[order_[at]];
-            if (!is_free(member, asking)) continue;
+            if (!is_free(member, look)) continue;
             found = member.target.get();
             after = (at + 1) % order_.size();
         }
@@ -150,33 +205,34 @@ Target* Tier::in_turn(const Asking& asking) const {
 }
 
 /// Among equals they take turns.
-Target* Tier::least_connections(const Asking& asking) const {
+Target* Tier::least_connections(const Look& look) const {
     const Member* least = nullptr;
     size_t begin = next_.fetch_add(1, std::memory_order_relaxed);
     for (size_t i = 0; i < members_.size(); ++i) {
         const Member& member = members_[(begin + i) % members_.size()];
-        if (is_free(member, asking) && (!least || has_less(member, *least))) least = &member;
+        if (is_free(member, look) && (!least || has_less(member, *least))) least = &member;
     }
     return least ? least->target.get() : nullptr;
 }
 
 /// The power of two choices (Mitzenmacher 2001): of two drawn by weight, the one with less to do.
-Target* Tier::one_of_two(const Asking& asking) const {
-    const Member* one = drawn(asking, asking.random);
-    const Member* other = drawn(asking, mix(asking.random + 1));
-    if (!one) return nullptr;
+Target* Tier::one_of_two(const Look& look) const {
+    const Member* one = drawn(look, look.asking.random);
+    const Member* other = drawn(look, mix(look.asking.random + 1));
+    // Either may be missing, if the last that was free went or became full meanwhile.
+    if (!one || !other) return one ? one->target.get() : other ? other->target.get() : nullptr;
     return (has_less(*other, *one) ? other : one)->target.get();
 }
 
-const Member* Tier::drawn(const Asking& asking, uint64_t random) const {
+const Member* Tier::drawn(const Look& look, uint64_t random) const {
     uint64_t total = 0;
     for (const auto& member : members_)
-        if (is_free(member, asking)) total += member.weight;
+        if (is_free(member, look)) total += member.weight;
     if (total == 0) return nullptr;
     uint64_t left = random % total;
     const Member* last = nullptr;
     for (const auto& member : members_) {
-        if (!is_free(member, asking)) continue;
+        if (!is_free(member, look)) continue;
         last = &member;
         if (left < member.weight) break;
         left -= member.weight;
@@ -187,15 +243,14 @@ const Member* Tier::drawn(const Asking& asking, uint64_t random) const {
 /// Rendezvous hashing (Thaler, Ravishankar 1998) with the weights of Schindelhauer and Schomaker
 /// (2005): each target draws a number for this client, and the highest wins. When a target goes,
 /// only its own clients move.
-Target* Tier::by_source(const Asking& asking) const {
-    const uint64_t client = hash(asking.client);
+Target* Tier::by_source(const Look& look) const {
+    const uint64_t client = hash(look.asking.client);
     Target* best = nullptr;
     double best_score = 0;
     for (const auto& member : members_) {
-        if (!is_free(member, asking)) continue;
+        if (!is_free(member, look)) continue;
         uint64_t drawn = mix(client ^ hash(member.target->text, 0));
-        double share = (static_cast<double>(drawn >> 11) + 0.5) / 9007199254740992.0;  // of 1
-        double score = member.weight / -std::log(share);
+        double score = member.weight / -std::log(share(drawn));
         if (!best || score > best_score) {
             best = member.target.get();
             best_score = score;
@@ -206,14 +261,14 @@ Target* Tier::by_source(const Asking& asking) const {
 
 /// A key whose owner is down or tried goes on to places that depend on nothing but the key: the
 /// other keys stay where they are.
-Target* Tier::by_table(const Asking& asking) const {
-    if (!first(asking)) return nullptr;
-    uint64_t key = hash(asking.client);
+Target* Tier::by_table(const Look& look) const {
+    if (!first(look)) return nullptr;
+    uint64_t key = hash(look.asking.client);
     for (int i = 0; i < 64; ++i, key = mix(key + 1)) {
         const Member& owner = members_[order_[key % table_size]];
-        if (is_free(owner, asking)) return owner.target.get();
+        if (is_free(owner, look)) return owner.target.get();
     }
-    return by_source(asking);  // nearly all are down
+    return by_source(look);  // nearly all are down
 }
 
 }  // namespace proxify::balance

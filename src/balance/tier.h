@@ -38,6 +38,17 @@ struct Asking {
     Ip client;
     uint64_t random = 0;
     const Tried& tried;
+    Time now{};  ///< for a slow start
+};
+
+/// How a service chooses.
+struct Rule {
+    // NOLINTNEXTLINE(google-explicit-constructor): most rules are a policy and nothing else
+    Rule(config::Balance how = config::Balance::round_robin, Duration slow = {}, int factor = 0)
+        : policy(how), slow_start(slow), hash_balance_factor(factor) {}
+    config::Balance policy;
+    Duration slow_start;      ///< for so long a target that came back gets less than its share
+    int hash_balance_factor;  ///< percent of the average load that a target may have; 0 for any
 };
 
 struct Member {
@@ -54,34 +65,68 @@ struct Level {
     auto operator<=>(const Level&) const = default;
 };
 
+/// What a tier has for somebody: a target with room; or none, and then whether it would have one
+/// if it had room.
+struct Pick {
+    Target* target = nullptr;
+    bool is_full = false;
+};
+
 class Tier {
   public:
-    Tier(config::Balance policy, Level level, std::vector<Member> members);
+    Tier(const Rule& rule, Level level, std::vector<Member> members);
 
-    /// Null when no target of the tier is up and untried. From any thread.
-    Target* pick(const Asking& asking) const;
+    /// From any thread. In a panic every target counts as available.
+    Pick pick(const Asking& asking, bool is_panic) const;
 
-    /// Whether any target of it would be given to a client who has tried none.
-    bool any_available() const;
+    /// Whether any target of it may be given to a client who has tried none, once it has room.
+    bool any_available(bool is_panic) const;
 
     const Level& level() const { return level_; }
     /// Continues in the order where `other` stopped.
     void continue_after(const Tier& other) { next_ = other.next_.load(std::memory_order_relaxed); }
 
   private:
-    bool is_free(const Member& member, const Asking& asking) const {
-        return member.weight > 0 && member.target->up.load(std::memory_order_relaxed) &&
-               !asking.tried.contains(*member.target);
-    }
-    Target* first(const Asking& asking) const;
-    Target* in_turn(const Asking& asking) const;
-    Target* least_connections(const Asking& asking) const;
-    Target* one_of_two(const Asking& asking) const;
-    const Member* drawn(const Asking& asking, uint64_t random) const;
-    Target* by_source(const Asking& asking) const;
-    Target* by_table(const Asking& asking) const;
+    /// One choice in progress.
+    struct Look {
+        const Asking& asking;
+        bool is_panic;
+        /// Targets that have just come back, or have more than their share, are passed over.
+        bool is_choosy = false;
+        uint64_t key = 0;     ///< draws who is passed over in a slow start
+        uint64_t load = 0;    ///< sessions of all that take part, for a bounded hash
+        uint64_t weight = 0;  ///< of the same
+    };
 
-    config::Balance policy_;
+    static bool takes_part(const Member& member, bool is_panic) {
+        return member.weight > 0 &&
+               (member.target->available.load(std::memory_order_relaxed) || is_panic);
+    }
+    static bool is_open(const Member& member, const Look& look) {
+        return takes_part(member, look.is_panic) && !look.asking.tried.contains(*member.target);
+    }
+    bool is_free(const Member& member, const Look& look) const {
+        return is_open(member, look) && !member.target->is_full() &&
+               (!look.is_choosy || is_welcome(member, look));
+    }
+    bool is_welcome(const Member& member, const Look& look) const;
+    bool is_warm(const Target& target, const Look& look) const;
+    Look choosy_look(const Asking& asking, bool is_panic) const;
+
+    Target* choose(const Look& look) const;
+    Target* first(const Look& look) const;
+    Target* in_turn(const Look& look) const;
+    Target* least_connections(const Look& look) const;
+    Target* one_of_two(const Look& look) const;
+    const Member* drawn(const Look& look, uint64_t random) const;
+    Target* by_source(const Look& look) const;
+    Target* by_table(const Look& look) const;
+    bool is_hash() const {
+        return rule_.policy == config::Balance::source_hash ||
+               rule_.policy == config::Balance::maglev;
+    }
+
+    Rule rule_;
     Level level_;
     std::vector<Member> members_;
     /// Indices of members: whose turn it is (round robin), or who owns a key (maglev).

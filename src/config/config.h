@@ -43,9 +43,10 @@ struct TargetSpec {
     std::string host;      ///< without brackets and port
     std::optional<Ip> ip;  ///< set when host is a literal address
     TargetPort port;
-    int weight = 1;       ///< its share of the sessions; 0 for none
-    int priority = 0;     ///< lower ones are preferred
-    bool backup = false;  ///< for when no other is to be had
+    int weight = 1;           ///< its share of the sessions; 0 for none
+    int priority = 0;         ///< lower ones are preferred
+    bool backup = false;      ///< for when no other is to be had
+    int max_connections = 0;  ///< sessions at once; 0 for no limit
     bool operator==(const TargetSpec&) const = default;
 };
 
@@ -93,6 +94,26 @@ struct Limits {
     bool operator==(const Limits&) const = default;
 };
 
+/// What takes a target out for a while because of what real clients met there.
+struct Ejection {
+    bool enabled = true;
+    int failures = 5;     ///< so many in a row
+    Duration time = 10s;  ///< for so long the first time, twice as long the second, and so on
+    Duration max_time = 5min;
+    int max_share = 50;  ///< percent of the service's targets that may be out at once
+    bool operator==(const Ejection&) const = default;
+};
+
+/// What becomes of the sessions of a target that goes down.
+enum class OnDown { keep, reset };
+
+/// Where clients wait for room, when max_connections leaves none.
+struct Queue {
+    int size = 1000;
+    Duration timeout = 5s;
+    bool operator==(const Queue&) const = default;
+};
+
 /// How bytes move: bulk through a pipe in the kernel, or all of them through buffers of ours.
 enum class RelayMode { automatic, copy };
 
@@ -104,6 +125,13 @@ struct Service {
     Balance balance = Balance::round_robin;
     HealthSpec health;
     Timeouts timeouts;
+    int max_connections = 0;  ///< sessions at once, of all targets together; 0 for no limit
+    Queue queue;
+    Duration slow_start{};        ///< how long a target that came back gets less than its share
+    int hash_balance_factor = 0;  ///< percent of the average that a target may have; 0 for any
+    Ejection ejection;
+    int panic = 0;  ///< below so many percent of targets up, all are used; 0 for never
+    OnDown on_down = OnDown::keep;
     int tries = 3;  ///< targets tried for one client before it is refused
     RelayMode relay = RelayMode::automatic;
     WhenDown when_down = WhenDown::refuse;
@@ -111,6 +139,8 @@ struct Service {
     OnDeny on_deny = OnDeny::refuse;
     Limits limits;
     bool count_ports = false;  ///< the kernel counts connections for each of its ports
+
+    bool has_one_port() const { return ports.size() == 1 && ports[0].first == ports[0].last; }
     bool operator==(const Service&) const = default;
 };
 

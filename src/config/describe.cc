@@ -77,7 +77,11 @@ std::string describe_target(const TargetSpec& target, const Config& config) {
     if (target.port.kind == TargetPort::Kind::offset)
         note(format("the port that was dialled, plus {}", target.port.value));
     if (target.weight != 1) note(format("weight {}", target.weight));
+    if (target.priority != 0) note(format("priority {}", target.priority));
     if (target.backup) note("backup");
+    if (target.max_connections != 0)
+        note(format("at most {}",
+                    counted(static_cast<size_t>(target.max_connections), "connection")));
     if (!target.ip) note(format("looked up every {}", to_text(config.resolve_interval)));
     return notes.empty() ? target.text : format("{}  ({})", target.text, notes);
 }
@@ -127,6 +131,23 @@ std::string describe_limits(const Limits& limits) {
     return out;
 }
 
+/// How many at once, and what becomes of the others.
+std::string describe_room(const Service& service) {
+    std::string out;
+    if (service.max_connections != 0)
+        out = format("at most {}; ",
+                     counted(static_cast<size_t>(service.max_connections), "connection"));
+    if (service.queue.size == 0) return out + "nobody waits";
+    return out + format("{} may wait, for {}", service.queue.size, to_text(service.queue.timeout));
+}
+
+std::string describe_ejection(const Ejection& ejection) {
+    if (!ejection.enabled) return "never";
+    return format("after {} in a row, for {} to {}, at most {} % of targets",
+                  counted(static_cast<size_t>(ejection.failures), "failure"),
+                  to_text(ejection.time), to_text(ejection.max_time), ejection.max_share);
+}
+
 std::string describe_service(const Service& service, const Config& config) {
     Page page("  ", 8);
     describe_ports(service, page);
@@ -135,10 +156,25 @@ std::string describe_service(const Service& service, const Config& config) {
     for (const auto& target : service.targets)
         page.line(std::exchange(label, ""), describe_target(target, config));
     if (service.balance != Balance::round_robin)
-        page.line("balance", name_of(service.balance, balance_names));
+        page.line("balance", service.hash_balance_factor == 0
+                                 ? std::string(name_of(service.balance, balance_names))
+                                 : format("{}, at most {} % of the average for each target",
+                                          name_of(service.balance, balance_names),
+                                          service.hash_balance_factor));
     page.line("health", describe_health(service.health));
     if (auto timeouts = describe_timeouts(service.timeouts); !timeouts.empty())
         page.line("timeouts", timeouts);
+    bool is_limited = service.max_connections != 0 ||
+                      std::ranges::any_of(service.targets, [](const TargetSpec& target) {
+                          return target.max_connections != 0;
+                      });
+    if (is_limited || service.queue != Queue{}) page.line("room", describe_room(service));
+    if (service.slow_start != Duration::zero())
+        page.line("returns", format("slow start over {}", to_text(service.slow_start)));
+    if (service.ejection != Ejection{}) page.line("ejected", describe_ejection(service.ejection));
+    if (service.panic != 0)
+        page.line("panic", format("below {} % of targets, all are used", service.panic));
+    if (service.on_down != OnDown::keep) page.line("on down", "connections are reset");
     if (service.tries != Service{}.tries) page.line("tries", std::to_string(service.tries));
     if (service.relay != RelayMode::automatic)
         page.line("relay", name_of(service.relay, relay_names));

@@ -18,12 +18,17 @@ static constexpr std::string_view proxify_keys[] = {
     "listen", "default_service", "workers", "drain_timeout", "resolve_interval", "allow", "deny"};
 static constexpr std::string_view log_keys[] = {"format", "level"};
 static constexpr std::string_view service_keys[] = {
-    "name",  "ports", "addresses", "targets", "balance", "health",    "timeouts",   "tries",
-    "relay", "allow", "deny",      "on_deny", "limits",  "when_down", "count_ports"};
-static constexpr std::string_view target_keys[] = {"address", "weight", "backup"};
+    "name",     "ports",    "addresses", "targets",         "balance",   "hash_balance_factor",
+    "health",   "timeouts", "tries",     "max_connections", "queue",     "slow_start",
+    "ejection", "panic",    "relay",     "on_down",         "when_down", "allow",
+    "deny",     "on_deny",  "limits",    "count_ports"};
+static constexpr std::string_view target_keys[] = {"address", "weight", "priority", "backup",
+                                                   "max_connections"};
 static constexpr std::string_view health_keys[] = {"type", "interval", "timeout",
                                                    "rise", "fall",     "port"};
 static constexpr std::string_view timeouts_keys[] = {"connect", "idle", "half_close"};
+static constexpr std::string_view queue_keys[] = {"size", "timeout"};
+static constexpr std::string_view ejection_keys[] = {"failures", "time", "max_time", "max_share"};
 static constexpr std::string_view limits_keys[] = {"source_sessions", "source_rate"};
 
 const Section file_section{"the file", "", file_keys, file_later};
@@ -33,11 +38,13 @@ const Section service_section{"[[service]]", "", service_keys};
 const Section target_section{"a target", "", target_keys};
 const Section health_section{"health", "health.", health_keys};
 const Section timeouts_section{"timeouts", "timeouts.", timeouts_keys};
+const Section queue_section{"queue", "queue.", queue_keys};
+const Section ejection_section{"ejection", "ejection.", ejection_keys};
 const Section limits_section{"limits", "limits.", limits_keys};
 
-static const Section* const sections[] = {&file_section,     &proxify_section, &log_section,
-                                          &service_section,  &target_section,  &health_section,
-                                          &timeouts_section, &limits_section};
+static const Section* const sections[] = {
+    &file_section,   &proxify_section,  &log_section,   &service_section,  &target_section,
+    &health_section, &timeouts_section, &queue_section, &ejection_section, &limits_section};
 
 // ---- text
 

@@ -23,9 +23,12 @@ struct Section {
 };
 
 extern const Section file_section, proxify_section, log_section, service_section, target_section,
-    health_section, timeouts_section, limits_section;
+    health_section, timeouts_section, queue_section, ejection_section, limits_section;
 
 constexpr Duration year = 24h * 365;
+
+/// The largest max_connections.
+constexpr int connections_max = 1'000'000;
 
 struct Bounds {
     Duration least = 1ms;

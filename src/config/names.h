@@ -28,6 +28,8 @@ inline constexpr Name<WhenDown> when_down_names[] = {{"refuse", WhenDown::refuse
 inline constexpr Name<OnDeny> on_deny_names[] = {{"refuse", OnDeny::refuse},
                                                  {"drop", OnDeny::drop}};
 
+inline constexpr Name<OnDown> on_down_names[] = {{"keep", OnDown::keep}, {"reset", OnDown::reset}};
+
 inline constexpr Name<LogFormat> log_format_names[] = {{"text", LogFormat::text},
                                                        {"json", LogFormat::json}};
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 
+#include "base/format.h"
 #include "config/draft.h"
 #include "config/fields.h"
 
@@ -70,6 +71,50 @@ static void read_limits(const Value& value, Limits& limits, Problems& problems) 
     fields.count("source_rate", {0, 1'000'000}, limits.source_rate);
 }
 
+static void read_queue(const Value& value, Queue& queue, Problems& problems) {
+    auto* table = value.as<Table>();
+    if (!table) return expected(value, "queue", "a table like { timeout = \"5s\" }", problems);
+    Fields fields(*table, queue_section, problems);
+    fields.count("size", {0, 100'000}, queue.size);
+    fields.duration("timeout", {}, queue.timeout);
+}
+
+static void read_ejection(const Value& value, Ejection& ejection, Problems& problems) {
+    if (auto* enabled = value.as<bool>()) {
+        ejection.enabled = *enabled;
+        return;
+    }
+    auto* table = value.as<Table>();
+    if (!table)
+        return expected(value, "ejection", "false or a table like { failures = 5 }", problems);
+    Fields fields(*table, ejection_section, problems);
+    fields.count("failures", {1, 1000}, ejection.failures);
+    fields.duration("time", {}, ejection.time);
+    if (!fields.duration("max_time", {}, ejection.max_time) && !fields.find("max_time"))
+        ejection.max_time = std::max(ejection.max_time, ejection.time);
+    fields.count("max_share", {1, 100}, ejection.max_share);
+    if (auto* most = fields.find("max_time"); most && ejection.max_time < ejection.time)
+        problems.add(most->at,
+                     format("ejection.max_time: {} is less than ejection.time, {}",
+                            to_text(ejection.max_time), to_text(ejection.time)),
+                     "the first ejection lasts `time`, later ones longer, up to `max_time`");
+}
+
+static void read_hash_balance_factor(Fields& fields, Service& service) {
+    auto* value = fields.find("hash_balance_factor");
+    if (!value) return;
+    auto* number = value->as<int64_t>();
+    if (!number || (*number != 0 && (*number < 101 || *number > 1000)))
+        return fields.expected(*value, "hash_balance_factor", "0 or a number from 101 to 1000",
+                               "150 lets a target have one and a half times the average");
+    service.hash_balance_factor = static_cast<int>(*number);
+    bool is_hash = service.balance == Balance::source_hash || service.balance == Balance::maglev;
+    if (*number != 0 && !is_hash)
+        fields.problems().add(
+            value->at, "hash_balance_factor: only \"source-hash\" and \"maglev\" can be bounded",
+            "take it out, or write balance = \"source-hash\"");
+}
+
 DraftService read_service(const Value& value, const Table& table, Problems& problems) {
     Fields fields(table, service_section, problems);
     DraftService draft{.name_at = value.at};
@@ -91,10 +136,18 @@ DraftService read_service(const Value& value, const Table& table, Problems& prob
                      R"(add a line like targets = ["10.0.0.1:80"])");
 
     fields.choice("balance", balance_names, service.balance);
+    read_hash_balance_factor(fields, service);
     if (auto* health = fields.find("health")) read_health(*health, service.health, problems);
     if (auto* timeouts = fields.find("timeouts"))
         read_timeouts(*timeouts, service.timeouts, problems);
     fields.count("tries", {1, 100}, service.tries);
+    fields.count("max_connections", {1, connections_max}, service.max_connections);
+    if (auto* queue = fields.find("queue")) read_queue(*queue, service.queue, problems);
+    fields.duration("slow_start", {}, service.slow_start);
+    if (auto* ejection = fields.find("ejection"))
+        read_ejection(*ejection, service.ejection, problems);
+    fields.count("panic", {0, 100}, service.panic);
+    fields.choice("on_down", on_down_names, service.on_down);
     fields.choice("relay", relay_names, service.relay);
 
     fields.prefixes("allow", service.access.allow, draft.access_at.allow);

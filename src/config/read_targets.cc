@@ -31,7 +31,9 @@ static void read_one_target(const Value& value, DraftService& draft, Problems& p
                                 R"(write { address = "10.0.0.1:80" })");
         if (!read_address(*address, target, problems)) return;
         fields.count("weight", {0, 256}, target.weight);
+        fields.count("priority", {0, 255}, target.priority);
         fields.flag("backup", target.backup);
+        fields.count("max_connections", {1, connections_max}, target.max_connections);
     } else if (!read_address(value, target, problems)) {
         return;
     }

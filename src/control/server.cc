@@ -113,9 +113,10 @@ Result<> Server::start(const config::Config& config) {
     else
         TRY(start_bound(config));
 
-    health_.emplace(
-        loop_, log_, &own_doors_,
-        [this](const routing::Service& service, const balance::Target&) { tell_kernel(service); });
+    health_.emplace(loop_, log_, &own_doors_,
+                    [this](const routing::Service& service, const balance::Target& target) {
+                        on_state_change(service, target);
+                    });
     health_->follow(*snapshot_);
     tell_kernel();
     return {};
@@ -195,9 +196,10 @@ void Server::start_workers(std::vector<Ring> rings) {
             .is_added_by_hand =
                 [this](uint16_t port) { return steering_ && steering_->is_added_by_hand(port); },
             .on_failing_target =
-                [this](const routing::Service& service, const balance::Target& target) {
-                    loop_.post([this, name = service.name, which = &target] {
-                        if (!leaving_) health_->suspect(name, which);
+                [this](const routing::Service& service, const balance::Target& target,
+                       balance::Trouble trouble, uint32_t in_a_row) {
+                    loop_.post([this, name = service.name, which = &target, trouble, in_a_row] {
+                        if (!leaving_) health_->suspect(name, which, trouble, in_a_row);
                     });
                 },
             .kernel_counts_sources = steering_.has_value(),
@@ -477,6 +479,18 @@ void Server::tell_kernel(const routing::Service& service) {
 void Server::tell_kernel() {
     for (const auto& service : snapshot_->services())
         if (service) tell_kernel(*service);
+}
+
+void Server::on_state_change(const routing::Service& service, const balance::Target& target) {
+    tell_kernel(service);
+    if (target.up || service.spec.on_down != config::OnDown::reset) return;
+    const auto targets = service.pool.targets();
+    auto down = std::ranges::find(targets, &target, &std::shared_ptr<balance::Target>::get);
+    if (down == targets.end()) return;
+    for (auto* workers : {&workers_, &retired_})
+        for (auto& worker : *workers)
+            worker->loop().post(
+                [worker = worker.get(), down = *down] { worker->end_sessions_of(*down); });
 }
 
 void Server::on_resolved(const resolve::Resolver::Outcome& outcome) {

@@ -77,6 +77,7 @@ class Server {
     void publish(config::Config config);
     void tell_kernel(const routing::Service& service);
     void tell_kernel();
+    void on_state_change(const routing::Service& service, const balance::Target& target);
     void on_resolved(const resolve::Resolver::Outcome& outcome);
     void leave();
 

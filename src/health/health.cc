@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "health/health.h"
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 
@@ -9,6 +10,7 @@
 namespace proxify::health {
 
 using namespace io;
+using balance::Trouble;
 
 bool Verdict::judge(bool good) {
     if (std::exchange(first_, false)) {
@@ -37,8 +39,7 @@ std::optional<Address> check_address(const config::Service& spec, const balance:
     if (spec.health.port) return Address{target.ip, *spec.health.port};
     if (target.port.kind == config::TargetPort::Kind::fixed)
         return Address{target.ip, target.port.value};
-    bool has_one_port = spec.ports.size() == 1 && spec.ports[0].first == spec.ports[0].last;
-    if (!has_one_port) return std::nullopt;
+    if (!spec.has_one_port()) return std::nullopt;
     return target.for_dialled(spec.ports[0].first);
 }
 
@@ -57,13 +58,14 @@ void Health::follow(const routing::Snapshot& snapshot) {
     services_.clear();
     for (const auto& service : snapshot.services())
         if (service) services_[service->name] = service;
+    ejections_.follow(snapshot);
     for (const auto& [name, service] : services_) {
         const auto& spec = service->spec.health;
         for (const auto& target : service->pool.targets()) {
             target->is_local = dial::is_local(loop_.ring(), target->ip);
             auto address = check_address(service->spec, *target);
             if (!spec.enabled || !address) {
-                if (!target->up.exchange(true)) tell_of_change(name, *target);
+                if (target->set_up(true, loop_.now())) tell_of_change(name, *target);
                 continue;
             }
             auto known = before.find(target.get());
@@ -79,6 +81,10 @@ void Health::follow(const routing::Snapshot& snapshot) {
         }
     }
     for (auto& [target, check] : before) end(*check);
+    for (const auto& [name, service] : services_) {
+        look_for_panic(*service);
+        service->pool.admission().notice_room();  // there may be more of it now
+    }
 }
 
 Task<> Health::run(std::shared_ptr<Check> check) {
@@ -103,21 +109,37 @@ Task<> Health::run(std::shared_ptr<Check> check) {
     }
 }
 
-void Health::suspect(const std::string& service, const balance::Target* target) {
-    auto found = checks_.find(target);
-    if (found == checks_.end() || found->second->service != service) return;
-    Check& check = *found->second;
+void Health::suspect(const std::string& service, const balance::Target* target, Trouble trouble,
+                     uint32_t in_a_row) {
+    auto known = services_.find(service);
+    if (known == services_.end()) return;
+    const auto targets = known->second->pool.targets();
+    auto found = std::ranges::find(targets, target, &std::shared_ptr<balance::Target>::get);
+    if (found == targets.end()) return;
+
     // One dead port says nothing about a target that follows the dialled port.
-    if (target->port.kind != config::TargetPort::Kind::fixed) return;
-    check.verdict.condemn();
-    set_state(check, format("{} connects of clients in a row failed", check.spec.fall));
+    auto check = checks_.find(target);
+    if (trouble == Trouble::failed_connect && check != checks_.end() &&
+        target->port.kind == config::TargetPort::Kind::fixed) {
+        const auto fall = static_cast<uint32_t>(check->second->spec.fall);
+        if (in_a_row % fall != 0) return;
+        check->second->verdict.condemn();
+        return set_state(*check->second, format("{} connects of clients in a row failed", fall));
+    }
+    const auto failures = static_cast<uint32_t>(known->second->spec.ejection.failures);
+    if (in_a_row % failures != 0) return;
+    ejections_.eject(*known->second, **found,
+                     trouble == Trouble::failed_connect
+                         ? format("{} connects of clients in a row failed", in_a_row)
+                         : format("it reset {} connections in a row without a word", in_a_row));
 }
 
 void Health::set_state(Check& check, const std::string& reason) {
     auto& target = *check.target;
     bool up = check.verdict.up();
-    if (target.up.exchange(up) == up) return;
+    if (target.up == up) return;
     if (up) target.failed_connects = 0;
+    target.set_up(up, loop_.now());
     log_.write(up ? telemetry::Level::info : telemetry::Level::warn,
                up ? "target_up" : "target_down",
                format("target {} of service {} is {}: {}", target.text, check.service,
@@ -127,11 +149,33 @@ void Health::set_state(Check& check, const std::string& reason) {
 }
 
 void Health::tell_of_change(const std::string& service, const balance::Target& target) {
-    if (auto found = services_.find(service); on_change_ && found != services_.end())
-        on_change_(*found->second, target);
+    auto found = services_.find(service);
+    if (found == services_.end()) return;
+    look_for_panic(*found->second);
+    found->second->pool.admission().notice_room();
+    if (on_change_) on_change_(*found->second, target);
+}
+
+/// Too few targets take part: those that are left would be buried by what the others had, and
+/// perhaps it is our view that is wrong.
+void Health::look_for_panic(const routing::Service& service) {
+    auto& admission = service.pool.admission();
+    const auto [available, all] = service.pool.count();
+    const bool is_panic = available * 100 < all * static_cast<size_t>(service.spec.panic);
+    if (is_panic == admission.is_panic()) return;
+    admission.set_panic(is_panic);
+    const auto share =
+        format("{} of {} targets of service {} available", available, all, service.name);
+    log_.write(is_panic ? telemetry::Level::warn : telemetry::Level::info,
+               is_panic ? "panic_begins" : "panic_ends",
+               is_panic
+                   ? format("panic: {}, less than {} %: all are used", share, service.spec.panic)
+                   : format("panic is over: {}", share),
+               {{"service", service.name}});
 }
 
 void Health::stop() {
+    ejections_.stop();
     for (auto& [target, check] : checks_) end(*check);
     checks_.clear();
 }

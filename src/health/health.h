@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Health: checks every target in the background and is the only writer of Target::up.
+// Health: checks every target in the background, hears of real clients' troubles, and is the only
+// writer of a target's state.
 //
 // A target counts as up until its first check, which alone decides; from then on `fall` bad checks
 // in a row take it out and `rise` good ones bring it back. Real clients teach as well: when as many
 // connects of theirs in a row have failed as checks may fail, the target is out at once and the
-// next good checks bring it back.
+// next good checks bring it back. A target that is not checked, or whose trouble checks do not see,
+// is ejected for a while instead: ejection.h.
 #pragma once
 
 #include <functional>
@@ -13,6 +15,7 @@
 #include <string>
 
 #include "dial/dial.h"
+#include "health/ejection.h"
 #include "io/loop.h"
 #include "routing/snapshot.h"
 #include "telemetry/log.h"
@@ -38,18 +41,26 @@ class Verdict {
 
 class Health {
   public:
-    /// A target of this service came up or went down. What the service has left is for
-    /// Pool::any_available to say.
+    /// A target of this service went up or down, was ejected or has returned. What the service has
+    /// left is for Pool::any_available to say.
     using OnChange = std::function<void(const routing::Service&, const balance::Target&)>;
 
     /// `guard` may be null. All on the loop's thread, `on_change` as well.
     Health(io::Loop& loop, telemetry::Journal& log, dial::Guard* guard, OnChange on_change = {})
-        : loop_(loop), log_(log), guard_(guard), on_change_(std::move(on_change)) {}
+        : loop_(loop),
+          log_(log),
+          guard_(guard),
+          on_change_(std::move(on_change)),
+          ejections_(loop, log, [this](const std::string& service, const balance::Target& target) {
+              tell_of_change(service, target);
+          }) {}
 
     /// Checks the targets of this snapshot from now on, and no others.
     void follow(const routing::Snapshot& snapshot);
-    /// Connects of real clients to this target keep failing.
-    void suspect(const std::string& service, const balance::Target* target);
+    /// A target keeps letting real clients down in the same way, so often in a row by now. It need
+    /// not be known any more.
+    void suspect(const std::string& service, const balance::Target* target,
+                 balance::Trouble trouble, uint32_t in_a_row);
     /// Ends all checks, soon.
     void stop();
 
@@ -76,6 +87,7 @@ class Health {
     io::Task<> run(std::shared_ptr<Check> check);
     void set_state(Check& check, const std::string& reason);
     void tell_of_change(const std::string& service, const balance::Target& target);
+    void look_for_panic(const routing::Service& service);
     static void end(Check& check);
     Duration with_jitter(Duration interval);
 
@@ -85,6 +97,7 @@ class Health {
     OnChange on_change_;
     std::map<std::string, std::shared_ptr<const routing::Service>> services_;
     std::map<const balance::Target*, std::shared_ptr<Check>> checks_;
+    Ejections ejections_;
 };
 
 }  // namespace proxify::health

@@ -130,6 +130,8 @@ class Ring {
     /// Makes close() send a reset and throw away what was not delivered.
     void reset_on_close(Handle socket);
     void close(Handle socket);
+    /// False once the peer has reset the connection, or is known to be gone.
+    bool is_connected(Handle socket);
     Address local_address(Handle socket);
     Address peer_address(Handle socket);
 

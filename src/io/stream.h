@@ -174,6 +174,7 @@ class Stream {
 
     /// Below zero when the peer has reset the connection.
     int shutdown_write() { return ring().shutdown_write(handle_); }
+    bool is_connected() { return ring().is_connected(handle_); }
     int unacknowledged() { return ring().unacknowledged(handle_); }
     void reset_on_close() { ring().reset_on_close(handle_); }
 

@@ -47,6 +47,7 @@ std::vector<balance::Member> make_members(const config::Service& spec,
             auto target = find_target(before, ip, written.port);
             if (!target)
                 target = std::make_shared<Target>(ip, written.port, target_text(ip, written.port));
+            target->sessions_max = static_cast<uint32_t>(written.max_connections);
             members.push_back({.target = std::move(target),
                                .weight = static_cast<uint32_t>(written.weight),
                                .priority = static_cast<uint32_t>(written.priority),
@@ -95,8 +96,13 @@ std::shared_ptr<const Snapshot> Snapshot::build(config::Config config, const Res
             for (const auto& service : before->services_)
                 if (service && service->name == spec.name) old = service.get();
 
-        std::shared_ptr<Service> service(new Service{
-            spec.name, spec, balance::Pool(spec.balance, make_members(spec, resolve, old))});
+        auto admission =
+            old ? old->pool.shared_admission() : std::make_shared<balance::Admission>();
+        admission->set_sessions_max(static_cast<uint32_t>(spec.max_connections));
+        std::shared_ptr<Service> service(
+            new Service{spec.name, spec,
+                        balance::Pool({spec.balance, spec.slow_start, spec.hash_balance_factor},
+                                      make_members(spec, resolve, old), std::move(admission))});
         if (old) service->pool.continue_after(old->pool);
         service->common_list = snapshot->common_list_;
         guard(*service, old);

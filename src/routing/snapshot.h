@@ -42,7 +42,9 @@ class Snapshot {
     using Resolve = std::function<std::vector<Ip>(const std::string& host)>;
 
     /// Targets that `before` knows under the same service and address are kept, with all
-    /// that was learnt about them. Ports that `before` had and `config` has not are retired.
+    /// that was learnt about them, and so is the line of each service; what they are limited to
+    /// changes at once, also for sessions of `before`. Ports that `before` had and `config` has not
+    /// are retired.
     static std::shared_ptr<const Snapshot> build(config::Config config, const Resolve& resolve,
                                                  const Snapshot* before, Time now);
 

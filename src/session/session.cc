@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <memory>
 
 namespace proxify::session {
 
@@ -48,6 +49,7 @@ Task<Ending> Session::carry() {
     relay_ = nullptr;
     record_.to_target = relay.to_target();
     record_.to_client = relay.to_client();
+    learn(ending);
     co_return ending;
 }
 
@@ -71,19 +73,55 @@ Ending Session::let_in() {
     return {};
 }
 
-/// Dials targets until one answers, each at most once. All tries share one budget of time; a try
-/// may use its even share of what is left, so that one black hole leaves time for the others.
+/// What this session says about its target: one that resets a connection before it has sent a byte
+/// would not have had to take it.
+void Session::learn(const Ending& ending) {
+    auto& target = seat_.target();
+    if (record_.to_client > 0) {
+        if (target.early_resets.load(std::memory_order_relaxed) != 0)
+            target.early_resets.store(0, std::memory_order_relaxed);
+    } else if (ending.party == Party::target && ending.error != 0 && ending.error != ETIMEDOUT) {
+        count(target, balance::Trouble::early_reset);
+    }
+}
+
+void Session::count(balance::Target& target, balance::Trouble trouble) {
+    auto& counter =
+        trouble == balance::Trouble::failed_connect ? target.failed_connects : target.early_resets;
+    const uint32_t in_a_row = counter.fetch_add(1, std::memory_order_relaxed) + 1;
+    const auto& spec = service_->spec;
+    if (!around_.on_failing_target) return;
+    if (in_a_row % static_cast<uint32_t>(spec.health.fall) == 0 ||
+        in_a_row % static_cast<uint32_t>(spec.ejection.failures) == 0)
+        around_.on_failing_target(*service_, target, trouble, in_a_row);
+}
+
+/// Dials targets until one answers, each at most once. All tries share one budget of time, in which
+/// waiting for room is not counted; a try may use its even share of what is left, so that one black
+/// hole leaves time for the others.
 Task<Ending> Session::connect_to_target() {
     const auto& spec = service_->spec;
     const uint16_t dialled_port = record_.original_dst.port;
-    const Time deadline = opened_ + spec.timeouts.connect;
+    Time deadline = opened_ + spec.timeouts.connect;
+    Duration patience = spec.queue.timeout;
     balance::Tried tried;
     Ending failed{Party::target, Stage::choose, "no healthy target"};
 
     while (tried.count() < spec.tries) {
-        balance::Target* target = service_->pool.pick(
-            {.client = record_.client.ip, .random = around_.loop.ring().random(), .tried = tried});
-        if (!target) break;
+        const balance::Asking asking{.client = record_.client.ip,
+                                     .random = around_.loop.ring().random(),
+                                     .tried = tried,
+                                     .now = around_.loop.now()};
+        // Held from here on, so that others who choose see it coming.
+        balance::Choice choice = service_->pool.take(asking);
+        if (choice.is_full) {
+            const Duration before = patience;
+            Ending refused = co_await wait_for_seat(asking, choice, patience);
+            if (!refused.is_normal()) co_return refused;
+            deadline += before - patience;
+        }
+        if (!choice.seat) break;
+        balance::Target* target = &choice.seat.target();
         tried.add(*target);
         record_.tried = tried.count();
 
@@ -92,8 +130,6 @@ Task<Ending> Session::connect_to_target() {
             failed = {Party::policy, Stage::choose, "no such port at the target"};
             continue;
         }
-        // Held from here on, so that others who choose see it coming.
-        balance::Seat seat(*target);
         const Address to = *reached;
         auto chances = std::min<int>(spec.tries, static_cast<int>(service_->pool.targets().size()));
         auto left = deadline - around_.loop.now();
@@ -105,11 +141,12 @@ Task<Ending> Session::connect_to_target() {
         if (error == 0) {
             if (target->failed_connects.load(std::memory_order_relaxed) != 0)
                 target->failed_connects.store(0, std::memory_order_relaxed);
-            seat_ = std::move(seat);
+            seat_ = std::move(choice.seat);
             target_.emplace(around_.loop, std::move(attempt_.socket));
             co_return Ending{};
         }
 
+        attempt_.socket = Socket();  // closed before the seat is another's
         bool is_ours = error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS ||
                        error == EADDRNOTAVAIL;
         if (is_ours)
@@ -121,11 +158,60 @@ Task<Ending> Session::connect_to_target() {
         bool late = error == ETIMEDOUT;
         failed = {late ? Party::silent_target : Party::target, Stage::connect,
                   late ? "no answer" : "refused", late ? 0 : error};
-        if (target->failed_connects.fetch_add(1, std::memory_order_relaxed) + 1 ==
-            static_cast<uint32_t>(spec.health.fall))
-            around_.on_failing_target(*service_, *target);
+        // Of a target that follows the dialled port, one that is closed says nothing of the others.
+        const bool is_about_all = target->port.kind == config::TargetPort::Kind::fixed ||
+                                  error != ECONNREFUSED || spec.has_one_port();
+        if (is_about_all) count(*target, balance::Trouble::failed_connect);
     }
     co_return failed;
+}
+
+namespace {
+
+/// A session's place in the line of its service. Word of a seat may be on its way when the session
+/// has given up already, so the two share it.
+class Place : public balance::Waiter, public std::enable_shared_from_this<Place> {
+  public:
+    explicit Place(Loop& loop) : turn(loop), loop_(loop) {}
+    void wake() override {
+        loop_.post([self = shared_from_this()] { self->turn.raise(); });
+    }
+    Signal turn;
+
+  private:
+    Loop& loop_;
+};
+
+/// How often somebody in line is looked at: a client that is gone is to leave it. Only a reset
+/// says so, since a client may finish sending long before it has its answer.
+constexpr Duration look_interval = 500ms;
+
+}  // namespace
+
+Task<Ending> Session::wait_for_seat(const balance::Asking& asking, balance::Choice& choice,
+                                    Duration& patience) {
+    Loop& loop = around_.loop;
+    auto& admission = service_->pool.admission();
+    auto place = std::make_shared<Place>(loop);
+    if (!admission.line_up(*place, service_->pool, asking,
+                           static_cast<size_t>(service_->spec.queue.size)))
+        co_return Ending{Party::resource, Stage::choose, "the queue is full"};
+
+    turn_ = &place->turn;
+    const Time since = loop.now(), until = since + patience;
+    bool is_here = true;
+    while (loop.now() < until &&
+           !co_await place->turn.wait(std::min(until - loop.now(), look_interval)))
+        if (!(is_here = client_.is_connected())) break;
+    turn_ = nullptr;
+    choice = admission.step_out(*place);
+    patience -= std::min(patience, loop.now() - since);
+
+    if (interrupted_) co_return *interrupted_;
+    if (!is_here) co_return Ending{Party::client, Stage::choose, "gone while it waited"};
+    if (choice.is_full)
+        co_return Ending{Party::silent_target, Stage::choose, "waited too long in the queue"};
+    co_return Ending{};
 }
 
 /// The client gets a reset, not an end that looks like an answer.
@@ -135,10 +221,12 @@ Ending Session::refuse(Ending why) {
 }
 
 void Session::interrupt(Ending why) {
-    if (!relay_) why.stage = Stage::connect;
+    if (!relay_) why.stage = turn_ ? Stage::choose : Stage::connect;
     if (!interrupted_) interrupted_ = why;
     attempt_.cancel();
-    if (relay_) relay_->interrupt(why);
+    // Either may be the end of this session.
+    if (relay_) return relay_->interrupt(why);
+    if (turn_) turn_->raise();
 }
 
 }  // namespace proxify::session

@@ -24,8 +24,10 @@ struct Surroundings {
     io::Loop& loop;
     telemetry::Journal& log;
     dial::Guard* guard = nullptr;  ///< knows our own doors; may be null
-    /// A target has failed real clients as often as its checks may fail: health/ should look.
-    std::function<void(const routing::Service&, balance::Target&)> on_failing_target;
+    /// A target keeps letting clients down, so often in a row by now: health/ should look.
+    /// May be empty.
+    std::function<void(const routing::Service&, balance::Target&, balance::Trouble, uint32_t)>
+        on_failing_target;
     /// Who connects too often was turned away before it came here.
     bool kernel_counts_sources = false;
 };
@@ -40,6 +42,10 @@ class Session {
 
     /// Ends it from outside, soon: an operator, or the deadline of a drain.
     void interrupt(Ending why);
+    /// Whether bytes go to and from this target.
+    bool is_joined_to(const balance::Target& target) const {
+        return relay_ && &seat_.target() == &target;
+    }
 
     // Sessions of one worker stand in a list.
     Session* next = nullptr;
@@ -52,19 +58,25 @@ class Session {
     // Frames that are only needed for a while are not to be merged into carry()'s, which an idle
     // session keeps: bytes for each connection count.
     [[gnu::noinline]] io::Task<Ending> connect_to_target();
+    /// Waits at most `patience`, and takes from it what it took.
+    [[gnu::noinline]] io::Task<Ending> wait_for_seat(const balance::Asking& asking,
+                                                     balance::Choice& choice, Duration& patience);
+    void learn(const Ending& ending);
+    void count(balance::Target& target, balance::Trouble trouble);
     Ending refuse(Ending why);
 
     Surroundings& around_;
     telemetry::SessionRecord record_;
     std::shared_ptr<const routing::Service> service_;
     Time opened_;
+    balance::Seat seat_;  ///< before the sockets, which are closed when it is given back
     io::Stream client_;
     dial::Attempt attempt_;
     std::optional<io::Stream> target_;
-    balance::Seat seat_;
     std::unique_ptr<access::Sources::Place> place_;  ///< where sources are limited
     std::optional<Ending> interrupted_;
     relay::Relay* relay_ = nullptr;
+    io::Signal* turn_ = nullptr;  ///< of our place in the service's line, while we wait there
 };
 
 }  // namespace proxify::session

@@ -142,9 +142,18 @@ Task<> Worker::end_drain(Duration deadline) {
     const Time until = loop_.now() + deadline;
     while (!is_idle() && loop_.now() < until) co_await drained_.wait(until - loop_.now());
     overdue_ = true;
+    interrupt_each(drain_is_over, nullptr);
+}
+
+void Worker::end_sessions_of(const balance::Target& target) {
+    interrupt_each({Party::target, Stage::data, "the target is down"}, &target);
+}
+
+/// Those of one target, or all.
+void Worker::interrupt_each(Ending why, const balance::Target* only_of) {
     for (auto* session = sessions_; session;) {
         auto* next = session->next;  // interrupt() may end the session at once
-        session->interrupt(drain_is_over);
+        if (!only_of || session->is_joined_to(*only_of)) session->interrupt(why);
         session = next;
     }
 }

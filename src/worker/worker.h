@@ -34,7 +34,8 @@ struct Options {
     /// retired ports only.
     std::function<bool(uint16_t port)> is_added_by_hand = [](uint16_t) { return false; };
     /// Called on the worker's thread.
-    std::function<void(const routing::Service&, balance::Target&)> on_failing_target = {};
+    std::function<void(const routing::Service&, balance::Target&, balance::Trouble, uint32_t)>
+        on_failing_target = {};
     bool kernel_counts_sources = false;  ///< see session::Surroundings
 };
 
@@ -63,6 +64,9 @@ class Worker {
     /// Without a listener: the loop ends with the last session.
     void retire() { loop_.stop(); }
 
+    /// Resets every session that is joined to this target.
+    void end_sessions_of(const balance::Target& target);
+
     /// Accepts no more; sessions may finish until `deadline` has passed, then they are reset.
     /// The loop ends with the last of them.
     void drain(Duration deadline);
@@ -82,6 +86,7 @@ class Worker {
     io::Task<> serve(std::shared_ptr<Door> door);
     io::Task<> hold(std::unique_ptr<session::Session> session);
     io::Task<> end_drain(Duration deadline);
+    void interrupt_each(Ending why, const balance::Target* only_of);
     uint64_t take_id() {
         return options_.sessions_so_far.fetch_add(1, std::memory_order_relaxed) + 1;
     }

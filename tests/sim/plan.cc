@@ -181,6 +181,25 @@ class Drawing {
                           .rise = static_cast<int>(dice_.between(1, 3)),
                           .fall = static_cast<int>(dice_.between(1, 3)),
                           .port = std::nullopt};
+        service.balance = static_cast<config::Balance>(dice_.below(6));
+        if (dice_.chance(0.3))
+            service.hash_balance_factor = static_cast<int>(dice_.between(101, 300));
+        if (dice_.chance(0.3)) service.slow_start = 1ms + dice_.up_to(3s);
+        if (dice_.chance(0.3)) service.panic = static_cast<int>(dice_.between(1, 100));
+        if (dice_.chance(0.3)) service.on_down = config::OnDown::reset;
+        service.ejection = {.enabled = dice_.chance(0.7),
+                            .failures = static_cast<int>(dice_.between(1, 5)),
+                            .time = 1ms + dice_.up_to(500ms),
+                            .max_time = 600ms + dice_.up_to(3s),
+                            .max_share = static_cast<int>(dice_.between(1, 100))};
+        if (dice_.chance(0.3)) {
+            if (dice_.chance(0.5)) service.max_connections = static_cast<int>(dice_.between(1, 4));
+            for (auto& target : service.targets)
+                if (dice_.chance(0.5))
+                    target.max_connections = static_cast<int>(dice_.between(1, 3));
+            service.queue = {.size = static_cast<int>(dice_.below(20)),
+                             .timeout = 1ms + dice_.up_to(dice_.chance(0.5) ? 50ms : 10s)};
+        }
         service.timeouts = {
             .connect = dice_.chance(0.2) ? 1ms + dice_.up_to(100ms) : Duration(3s),
             .idle = dice_.chance(0.3) ? 5ms + dice_.up_to(2s) : Duration(1h),
@@ -223,6 +242,9 @@ class Drawing {
                 break;
         }
         target.text = target.host;
+        if (dice_.chance(0.2)) target.priority = static_cast<int>(dice_.below(3));
+        if (dice_.chance(0.2)) target.backup = true;
+        if (dice_.chance(0.2)) target.weight = static_cast<int>(dice_.below(4));
         service.targets.push_back(target);
     }
 
@@ -230,7 +252,18 @@ class Drawing {
     void change(config::Config& config) {
         auto& services = config.services;
         auto& service = services[dice_.below(services.size())];
-        switch (dice_.below(6)) {
+        switch (dice_.below(9)) {
+            case 8:
+                service.ejection.enabled = !service.ejection.enabled;
+                service.panic = static_cast<int>(dice_.between(0, 100));
+                return;
+            case 6:
+                service.max_connections = static_cast<int>(dice_.below(4));
+                return;
+            case 7:
+                for (auto& target : service.targets)
+                    target.max_connections = static_cast<int>(dice_.below(4));
+                return;
             case 0:
                 return add_service(config);
             case 1:

@@ -107,7 +107,11 @@ class Life {
           guard_(steered_, own_),
           snapshot_(build(plan.config, nullptr)),
           worker_(*Ring::open(plan.ring), kept, worker_options(), snapshot_),
-          health_(worker_.loop(), kept, &guard_) {
+          health_(worker_.loop(), kept, &guard_,
+                  [this](const routing::Service& service, const balance::Target& target) {
+                      if (!target.up && service.spec.on_down == config::OnDown::reset)
+                          worker_.loop().post([this, &target] { worker_.end_sessions_of(target); });
+                  }) {
         world_.let_through = [this](const Address& source) {
             return guard_.sources.contains(source);
         };
@@ -155,8 +159,9 @@ class Life {
             .is_added_by_hand =
                 [this](uint16_t port) { return plan_.added_by_hand.contains(port); },
             .on_failing_target =
-                [this](const routing::Service& service, balance::Target& target) {
-                    health_.suspect(service.name, &target);
+                [this](const routing::Service& service, balance::Target& target,
+                       balance::Trouble trouble, uint32_t in_a_row) {
+                    health_.suspect(service.name, &target, trouble, in_a_row);
                 },
         };
     }
@@ -219,24 +224,24 @@ class Life {
     void apply(const config::Config& config) {
         if (past_.drained_from != Time::max()) return;
         auto had = ports_of(snapshot_->config()), want = ports_of(config);
-        std::vector<Handle> listeners;
+        std::map<uint16_t, Handle> listeners;
         for (uint16_t port : want) {
             if (had.contains(port) || plan_.steered) continue;
             // A listener that is being emptied may still have the port.
             auto listener = worker_.loop().ring().listen({Ip::v4(0, 0, 0, 0), port}, {});
             if (!listener) {
-                for (Handle bound : listeners) worker_.loop().ring().close(bound);
+                for (auto [other, bound] : listeners) worker_.loop().ring().close(bound);
                 return;
             }
-            listeners.push_back(*listener);
-            own_[port] = *listener;
+            listeners[port] = *listener;
         }
+        for (auto [port, listener] : listeners) own_[port] = listener;  // now that all are there
         if (world_.tracing())
             world_.note(
                 format("reload: {} services, {} ports", config.services.size(), want.size()));
         snapshot_ = build(config, snapshot_.get());
         worker_.use(snapshot_);
-        for (Handle listener : listeners) worker_.listen(listener, door());
+        for (auto [port, listener] : listeners) worker_.listen(listener, door());
         for (uint16_t port : want)
             if (plan_.steered) steer(port);
         for (uint16_t port : had) {
@@ -251,11 +256,17 @@ class Life {
     }
 
     void set_state(const Plan::NewState& change) {
-        std::vector<balance::Target*> targets;
+        struct Place {
+            const balance::Pool* pool;
+            balance::Target* target;
+        };
+        std::vector<Place> targets;
         for (const auto& service : snapshot_->services())
             if (service)
-                for (const auto& target : service->pool.targets()) targets.push_back(target.get());
-        targets[change.target % targets.size()]->up = change.up;
+                for (const auto& target : service->pool.targets())
+                    targets.push_back({&service->pool, target.get()});
+        auto [pool, target] = targets[change.target % targets.size()];
+        if (target->set_up(change.up, worker_.loop().now())) pool->admission().notice_room();
     }
 
     void drain() {
@@ -308,6 +319,20 @@ class Examination {
             if (!connection.with_client && !connection.pair)
                 claim(connection.out.written < 2, "a target that serves nobody gets nothing");
         return std::move(problems_);
+    }
+
+    /// Connections to targets that were there at the same time.
+    size_t joined_max() const {
+        std::vector<std::pair<Time, int>> steps;
+        for (const auto& connection : world_.connections()) {
+            if (connection.with_client || !connection.met) continue;
+            steps.emplace_back(connection.met_at, 1);
+            steps.emplace_back(connection.closed_at, -1);
+        }
+        std::ranges::sort(steps);  // at the same moment one goes before the next comes
+        int now = 0, most = 0;
+        for (auto [when, step] : steps) most = std::max(most, now += step);
+        return static_cast<size_t>(most);
     }
 
     void claim(bool holds, const char* sentence) {
@@ -408,20 +433,21 @@ class Examination {
             claim(ended_at >= deadline_, "the operator waits until the deadline");
         if (relayed && ending.party == Party::client)
             claim(client.far_reset, "a client that is blamed did reset");
-        if (relayed && ending.party == Party::target && target)
+        const bool was_down = ending.party == Party::target && ending.error == 0;
+        if (relayed && ending.party == Party::target && target && !was_down)
             claim(target->far_reset, "a target that is blamed did reset");
         if (relayed && target && ended_at < deadline_) {
-            if (ending.party == Party::target) gets_the_last_bytes(client, *target);
+            if (ending.party == Party::target && !was_down) gets_the_last_bytes(client, *target);
             if (ending.party == Party::client) gets_the_last_bytes(*target, client);
         }
-        bool was_cut_short = ending.party == Party::operator_ ||
+        bool was_cut_short = was_down || ending.party == Party::operator_ ||
                              ending.party == Party::silent_client ||
                              ending.party == Party::silent_target;
         if (relayed && was_cut_short && target) {
             was_not_forgotten(client, *target);
             was_not_forgotten(*target, client);
         }
-        if (ending.party == Party::resource)
+        if (ending.party == Party::resource && ending.stage != Stage::choose)
             claim(plan_.faults.no_socket > 0 || plan_.faults.no_source > 0,
                   "nothing runs out unless something is short");
     }
@@ -553,15 +579,22 @@ Outcome run(const Plan& plan, bool tracing) {
     claim(past.forgot_all_sources, "sources were let through and not forgotten");
     for (const auto& [snapshot, from] : past.snapshots)
         for (const auto& service : snapshot->services())
-            if (service)
+            if (service) {
+                const auto& admission = service->pool.admission();
+                claim(admission.sessions() == 0,
+                      format("service {} has sessions at the end", service->name));
+                claim(admission.waiting() == 0,
+                      format("somebody waits for service {} at the end", service->name));
                 for (const auto& target : service->pool.targets())
                     claim(target->sessions == 0,
                           format("target {} has sessions at the end", target->text));
+            }
     const Time latest =
         past.drained_at + plan.config.drain + last_bytes_max + 500ms + world.jumped();
     claim(past.ended_at <= latest,
           format("the drain took {} longer than its deadline", to_text(past.ended_at - latest)));
 
+    outcome.joined_max = examination.joined_max();
     for (const auto& record : kept.records) {
         ++outcome.endings[record.ending.letters()];
         outcome.bytes += record.to_client + record.to_target;

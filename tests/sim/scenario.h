@@ -66,6 +66,7 @@ struct Outcome {
     std::map<std::string, size_t> endings;  ///< by their two letters
     uint64_t bytes = 0;                     ///< that proxify sent
     uint64_t bytes_parked_max = 0;
+    size_t joined_max = 0;  ///< connections to targets at the same time
     uint64_t turns = 0;
     uint64_t digest = 0;
 

@@ -45,6 +45,18 @@ void nothing_is_lost(const Outcome& outcome) {
     }
 }
 
+/// One client every millisecond, each of which stays for 20 ms, and so many seats.
+Plan crowded_plan(size_t clients, int seats) {
+    Plan plan = plain_plan(clients, {.says = 100, .ends = Script::Ends::after_peer});
+    plan.targets.begin()->second.script = [](Random&) {
+        return Script{.says = 100, .first_pause = 20ms};
+    };
+    for (size_t i = 0; i < clients; ++i) plan.clients[i].when = i * 1ms;
+    plan.config.services[0].targets[0].max_connections = seats;
+    plan.config.services[0].queue = {.size = 1000, .timeout = 1h};
+    return plan;
+}
+
 }  // namespace
 
 TEST_CASE("10 000 seeds of make-believe network end with nothing lost") {
@@ -192,4 +204,242 @@ TEST_CASE("bulk that went through a pipe ends with a reset where its source did"
         reset += outcome.count("CD") + outcome.count("CL");
     }
     CHECK(reset == 20 * 4);
+}
+
+TEST_CASE("clients wait in line for room at a target, and are served in the order of coming") {
+    for (bool by_service : {false, true}) {
+        Plan plan = crowded_plan(40, 2);
+        if (by_service) {
+            plan.config.services[0].targets[0].max_connections = 0;
+            plan.config.services[0].max_connections = 2;
+        }
+        Outcome outcome = run(plan);
+        nothing_is_lost(outcome);
+        CHECK(outcome.count("--") == 40);
+        CHECK(outcome.joined_max == 2);
+        // Two at a time, for 20 ms each: the last one has waited for 19 rounds.
+        auto last =
+            std::ranges::max(outcome.records, {}, [](const auto& record) { return record.id; });
+        CHECK(last.duration > 300ms);
+        CHECK(last.duration < 500ms);
+        for (size_t i = 2; i < outcome.records.size(); ++i)
+            CHECK(outcome.records[i].id > outcome.records[i - 2].id);
+    }
+}
+
+TEST_CASE("a queue that is full refuses at once, and one that is slow refuses in time") {
+    Plan plan = crowded_plan(40, 1);
+    plan.config.services[0].queue = {.size = 3, .timeout = 30ms};
+    Outcome outcome = run(plan);
+    nothing_is_lost(outcome);
+    CHECK(outcome.count("RQ") > 20);
+    CHECK(outcome.count("tQ") >= 2);
+    CHECK(outcome.count("--") + outcome.count("RQ") + outcome.count("tQ") == 40);
+    for (const auto& record : outcome.records) {
+        if (record.ending.letters() == "RQ") CHECK(record.duration < 1ms);
+        if (record.ending.letters() == "tQ") CHECK(record.duration < 35ms);
+    }
+}
+
+TEST_CASE("a client that resets its connection leaves the line soon") {
+    Plan plan = crowded_plan(3, 1);
+    plan.targets.begin()->second.script = [](Random&) {
+        return Script{.says = 100, .first_pause = 3s};
+    };
+    plan.clients[1].script.resets_in = 100ms;
+    Outcome outcome = run(plan);
+    nothing_is_lost(outcome);
+    CHECK(outcome.count("CQ") == 1);
+    CHECK(outcome.count("--") == 2);
+    for (const auto& record : outcome.records)
+        if (record.ending.letters() == "CQ") CHECK(record.duration < 700ms);
+}
+
+TEST_CASE("time in line is not taken from the time for connecting") {
+    Plan plan = crowded_plan(20, 1);
+    plan.config.services[0].timeouts.connect = 30ms;
+    Outcome outcome = run(plan);
+    nothing_is_lost(outcome);
+    CHECK(outcome.count("--") == 20);
+}
+
+TEST_CASE("a reload that raises a limit is felt by those in line") {
+    for (bool by_service : {false, true}) {
+        Plan plan = crowded_plan(10, 1);
+        auto& service = plan.config.services[0];
+        if (by_service) {
+            service.targets[0].max_connections = 0;
+            service.max_connections = 1;
+        }
+        plan.targets.begin()->second.script = [](Random&) {
+            return Script{.says = 100, .first_pause = 1s};
+        };
+        auto raised = plan.config;
+        raised.services[0].targets[0].max_connections = 0;
+        raised.services[0].max_connections = 0;
+        plan.reloads = {{100ms, raised}};
+        Outcome outcome = run(plan);
+        nothing_is_lost(outcome);
+        CHECK(outcome.count("--") == 10);
+        for (const auto& record : outcome.records) CHECK(record.duration < 1200ms);
+    }
+}
+
+TEST_CASE("a drain ends the wait of those in line when its deadline has passed") {
+    Plan plan = crowded_plan(10, 1);
+    plan.targets.begin()->second.script = [](Random&) {
+        return Script{.says = 100, .first_pause = 1h};
+    };
+    plan.drain_at = 100ms;
+    plan.config.drain = 1s;
+    Outcome outcome = run(plan);
+    nothing_is_lost(outcome);
+    CHECK(outcome.count("OQ") == 9);
+    CHECK(outcome.count("OD") == 1);
+}
+
+TEST_CASE("who waits when the last target goes down is refused at once") {
+    Plan plan = crowded_plan(10, 1);
+    plan.targets.begin()->second.script = [](Random&) {
+        return Script{.says = 100, .first_pause = 1s};
+    };
+    plan.states = {{50ms, 0, false}};
+    Outcome outcome = run(plan);
+    nothing_is_lost(outcome);
+    CHECK(outcome.count("TQ") == 9);
+    CHECK(outcome.count("--") == 1);
+    for (const auto& record : outcome.records)
+        if (record.ending.letters() == "TQ") CHECK(record.duration < 60ms);
+}
+
+namespace {
+
+/// Three targets on 10.0.0.1 and up, checked every 50 ms, with room for two sessions each.
+Plan checked_plan(size_t clients, Duration between) {
+    Plan plan = crowded_plan(clients, 2);
+    for (size_t i = 0; i < clients; ++i) plan.clients[i].when = i * between;
+    auto& service = plan.config.services[0];
+    service.health = {
+        .enabled = true, .interval = 50ms, .timeout = 20ms, .rise = 1, .fall = 2, .port = {}};
+    for (uint8_t i : {2, 3}) {
+        auto target = service.targets[0];
+        target.ip = Ip::v4(10, 0, 0, i);
+        target.host = target.ip->text();
+        target.text = target.host + ":9000";
+        service.targets.push_back(target);
+        plan.targets[*target.ip] = plan.targets[Ip::v4(10, 0, 0, 1)];
+    }
+    return plan;
+}
+
+}  // namespace
+
+TEST_CASE("targets that flap lose no seat and forget nobody in line") {
+    for (uint64_t seed = 1; seed <= 50; ++seed) {
+        INFO("seed " << seed);
+        Plan plan = checked_plan(300, 10ms);
+        plan.seed = seed;
+        Random dice(seed);
+        auto& service = plan.config.services[0];
+        service.slow_start = seed % 2 ? 500ms : 0ms;
+        service.on_down = seed % 3 ? config::OnDown::keep : config::OnDown::reset;
+        service.max_connections = seed % 5 ? 0 : 3;
+        service.panic = seed % 7 ? 0 : 70;
+        service.ejection = {.time = 50ms, .max_time = 500ms};
+        service.queue.timeout = 1s;
+        for (Duration when = 0ms; when < 3s; when += 40ms)
+            plan.answers.push_back(
+                {when, Ip::v4(10, 0, 0, static_cast<uint8_t>(dice.between(1, 3))),
+                 dice.chance(0.5) ? Door::Answer::accepts : Door::Answer::refuses});
+        for (uint8_t i : {1, 2, 3})
+            plan.answers.push_back({3s, Ip::v4(10, 0, 0, i), Door::Answer::accepts});
+        plan.clients.push_back({.when = 8s, .port = 5000, .script = plan.clients[0].script});
+        Outcome outcome = run(plan);
+        nothing_is_lost(outcome);
+        CHECK(outcome.count("--") > 50);
+        // Who comes when all is well again is served.
+        auto last =
+            std::ranges::max(outcome.records, {}, [](const auto& record) { return record.id; });
+        CHECK(last.ending.is_normal());
+        CHECK(last.duration < 50ms);
+    }
+}
+
+TEST_CASE("when all targets go down at once nobody waits for them, and they are used when back") {
+    for (auto on_down : {config::OnDown::keep, config::OnDown::reset}) {
+        Plan plan = checked_plan(20, 1ms);
+        for (auto& [ip, door] : plan.targets) {
+            door.script = [](Random&) { return Script{.says = 100, .first_pause = 2s}; };
+            plan.answers.push_back({500ms, ip, Door::Answer::refuses});
+            plan.answers.push_back({1s, ip, Door::Answer::accepts});
+        }
+        plan.config.services[0].on_down = on_down;
+        plan.clients.push_back({.when = 800ms, .port = 5000, .script = plan.clients[0].script});
+        plan.clients.push_back({.when = 3s, .port = 5000, .script = plan.clients[0].script});
+        Outcome outcome = run(plan);
+        nothing_is_lost(outcome);
+        const bool resets = on_down == config::OnDown::reset;
+        CHECK(outcome.count("TQ") == 15);  // 14 in line, and who came at 800 ms
+        CHECK(outcome.count("TD") == (resets ? 6 : 0));
+        CHECK(outcome.count("--") == (resets ? 1 : 7));
+        for (const auto& record : outcome.records) {
+            if (record.ending.letters() == "TD") {
+                CHECK(record.ending.reason == std::string("the target is down"));
+                CHECK(record.duration < 800ms);
+            }
+            if (record.ending.letters() == "TQ") CHECK(record.duration < 800ms);
+        }
+    }
+}
+
+TEST_CASE("a reload in the middle serves those in line, by the targets that they came for") {
+    for (uint64_t seed = 1; seed <= 50; ++seed) {
+        INFO("seed " << seed);
+        Plan plan = checked_plan(100, 1ms);
+        plan.seed = seed;
+        Random dice(seed);
+        auto config = plan.config;
+        for (Duration when = 5ms; when < 400ms; when += 7ms) {
+            auto& service = config.services[0];
+            for (auto& target : service.targets)
+                target.max_connections = static_cast<int>(dice.below(4));
+            service.max_connections = static_cast<int>(dice.below(6));
+            if (dice.chance(0.3)) std::ranges::reverse(service.targets);
+            if (dice.chance(0.3) && service.targets.size() > 1)
+                service.targets.pop_back();
+            else if (dice.chance(0.5))
+                service.targets = plan.config.services[0].targets;
+            plan.reloads.push_back({when, config});
+        }
+        Outcome outcome = run(plan);
+        nothing_is_lost(outcome);
+        CHECK(outcome.count("--") == 100);
+    }
+}
+
+TEST_CASE("a service that leaves the file serves those who wait in its line") {
+    Plan plan = crowded_plan(20, 1);
+    auto other = plan.config;
+    other.services[0].name = "other";
+    other.services[0].ports = {{5001, 5001}};
+    plan.reloads = {{50ms, other}};
+    Outcome outcome = run(plan);
+    nothing_is_lost(outcome);
+    CHECK(outcome.count("--") == 20);
+}
+
+TEST_CASE("a target that resets connections without a word is soon left alone") {
+    Plan plan = checked_plan(200, 5ms);
+    plan.targets[Ip::v4(10, 0, 0, 2)].script = [](Random&) {
+        return Script{.ends = Script::Ends::never, .resets_in = 1ms};
+    };
+    for (auto& target : plan.config.services[0].targets) target.max_connections = 0;
+    Outcome outcome = run(plan);
+    nothing_is_lost(outcome);
+    CHECK(outcome.count("TD") + outcome.count("TL") == 5);
+    CHECK(outcome.count("--") == 195);
+
+    plan.config.services[0].ejection.enabled = false;
+    outcome = run(plan);
+    CHECK(outcome.count("TD") + outcome.count("TL") > 60);
 }

@@ -70,6 +70,13 @@ TEST_CASE("a file with every key is read as it is written") {
         timeouts = { connect = "1s", idle = "2h", half_close = "3s" }
         tries = 7
         relay = "copy"
+        hash_balance_factor = 0
+        max_connections = 5000
+        queue = { size = 20, timeout = "700ms" }
+        slow_start = "40s"
+        ejection = { failures = 9, time = "2s", max_time = "3s", max_share = 34 }
+        panic = 51
+        on_down = "reset"
         [[service]]
         name = "games"
         targets = ["203.0.113.5:*", "203.0.113.6:+1000"]
@@ -98,6 +105,12 @@ TEST_CASE("a file with every key is read as it is written") {
     CHECK(first.timeouts == config::Timeouts{1s, 2h, 3s});
     CHECK(first.tries == 7);
     CHECK(first.relay == config::RelayMode::copy);
+    CHECK(first.max_connections == 5000);
+    CHECK(first.queue == config::Queue{20, 700ms});
+    CHECK(first.slow_start == 40s);
+    CHECK(first.ejection == config::Ejection{true, 9, 2s, 3s, 34});
+    CHECK(first.panic == 51);
+    CHECK(first.on_down == config::OnDown::reset);
 
     const auto& second = config.services[1];
     CHECK(second.ports.empty());
@@ -107,6 +120,12 @@ TEST_CASE("a file with every key is read as it is written") {
     CHECK(second.timeouts == config::Timeouts{});
     CHECK(second.tries == 3);
     CHECK(second.relay == config::RelayMode::automatic);
+    CHECK(second.max_connections == 0);
+    CHECK(second.queue == config::Queue{1000, 5s});
+    CHECK(second.slow_start == Duration::zero());
+    CHECK(second.ejection == config::Ejection{true, 5, 10s, 5min, 50});
+    CHECK(second.panic == 0);
+    CHECK(second.on_down == config::OnDown::keep);
 }
 
 TEST_CASE("what is not written has the documented default") {
@@ -255,6 +274,96 @@ TEST_CASE("each key has its own bounds") {
         CHECK(parse(service(exact)));
         CHECK(parse(service(within)));
     }
+}
+
+TEST_CASE("a target has a priority, and room for so many") {
+    auto of = [](const std::string& keys) {
+        return must_parse(service("targets = { address = '10.0.0.1:80'" + keys + " }"))
+            .services[0]
+            .targets[0];
+    };
+    CHECK(of("").priority == 0);
+    CHECK(of("").max_connections == 0);
+    CHECK(of(", priority = 255").priority == 255);
+    CHECK(of(", max_connections = 1000000").max_connections == 1'000'000);
+}
+
+TEST_CASE("keys that share connections out have bounds") {
+    struct Row {
+        const char *keys, *message;
+    };
+    for (auto [keys, message] : {
+             Row{"max_connections = 0", "max_connections: expected a number from 1 to 1000000"},
+             Row{"max_connections = 1000001", "expected a number from 1 to 1000000"},
+             Row{"queue = 5", "queue: expected a table like { timeout = \"5s\" }, found 5"},
+             Row{"queue = { size = -1 }", "queue.size: expected a number from 0 to 100000"},
+             Row{"queue = { size = 100001 }", "queue.size: expected a number from 0 to 100000"},
+             Row{"queue = { timeout = '0s' }", "queue.timeout: expected a duration from 1ms"},
+             Row{"queue = { sizes = 3 }", "did you mean \"size\"?"},
+             Row{"slow_start = '0s'", "slow_start: expected a duration from 1ms"},
+             Row{"ejection = 5", "ejection: expected false or a table like { failures = 5 }"},
+             Row{"ejection = { failures = 0 }", "ejection.failures: expected a number from 1 to"},
+             Row{"ejection = { max_share = 101 }", "ejection.max_share: expected a number from 1"},
+             Row{"ejection = { time = '9s', max_time = '8s' }",
+                 "ejection.max_time: 8s is less than ejection.time, 9s"},
+             Row{"ejection = { max_time = '9s' }", "9s is less than ejection.time, 10s"},
+             Row{"panic = 101", "panic: expected a number from 0 to 100"},
+             Row{"on_down = 'close'", "on_down: expected \"keep\" or \"reset\", found \"close\""},
+             Row{"balance = 'maglev'\nhash_balance_factor = 100",
+                 "hash_balance_factor: expected 0 or a number from 101 to 1000, found 100"},
+             Row{"balance = 'maglev'\nhash_balance_factor = 1001", "from 101 to 1000, found 1001"},
+             Row{"hash_balance_factor = 150",
+                 "hash_balance_factor: only \"source-hash\" and \"maglev\" can be bounded"},
+             Row{"targets = { address = '10.0.0.1:80', priority = 256 }",
+                 "priority: expected a number from 0 to 255, found 256"},
+             Row{"targets = { address = '10.0.0.1:80', max_connections = 0 }",
+                 "max_connections: expected a number from 1 to 1000000, found 0"},
+         }) {
+        auto text = refusal(service(keys));
+        INFO(text);
+        CHECK(contains(text, message));
+    }
+    for (auto keys : {"queue = { size = 0 }", "panic = 0", "panic = 100",
+                      "balance = 'maglev'\nhash_balance_factor = 101",
+                      "balance = 'source-hash'\nhash_balance_factor = 1000", "ejection = true"})
+        must_parse(service(keys));
+}
+
+TEST_CASE("ejection is on with defaults, and a long first one lengthens the longest") {
+    for (auto ejection : {"", "ejection = true", "ejection = {}"})
+        CHECK(must_parse(service(ejection)).services[0].ejection == config::Ejection{});
+    CHECK_FALSE(must_parse(service("ejection = false")).services[0].ejection.enabled);
+    CHECK(must_parse(service("ejection = { time = '10m' }")).services[0].ejection.max_time ==
+          10min);
+}
+
+TEST_CASE("what a service does with its connections is described where it is not the default") {
+    auto text = config::describe(must_parse(service(R"(
+        targets = [{ address = "10.0.0.1:80", priority = 3, max_connections = 1 }]
+        balance = "maglev"
+        hash_balance_factor = 150
+        max_connections = 100
+        queue = { timeout = "1s" }
+        slow_start = "30s"
+        ejection = { failures = 1 }
+        panic = 50
+        on_down = "reset"
+    )")));
+    INFO(text);
+    for (auto line :
+         {"  targets   10.0.0.1:80  (priority 3; at most 1 connection)\n",
+          "  balance   maglev, at most 150 % of the average for each target\n",
+          "  room      at most 100 connections; 1000 may wait, for 1s\n",
+          "  returns   slow start over 30s\n",
+          "  ejected   after 1 failure in a row, for 10s to 5m, at most 50 % of targets\n",
+          "  panic     below 50 % of targets, all are used\n",
+          "  on down   connections are reset\n"})
+        CHECK(contains(text, line));
+    auto plain = config::describe(must_parse(service("")));
+    for (auto label : {"room", "returns", "ejected", "panic", "on down"})
+        CHECK_FALSE(contains(plain, label));
+    CHECK(contains(config::describe(must_parse(service("ejection = false\nqueue = { size = 0 }"))),
+                   "  room      nobody waits\n  ejected   never\n"));
 }
 
 TEST_CASE("a service name is 1 to 64 plain characters") {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "balance/pool.h"
 
+#include <algorithm>
 #include <cstdlib>
+#include <functional>
 #include <map>
 #include <thread>
 
@@ -25,13 +27,17 @@ static const Tried nobody;
 struct Pool : balance::Pool {
     Pool(std::vector<std::shared_ptr<Target>> targets)
         : balance::Pool(Balance::round_robin, {targets.begin(), targets.end()}) {}
-    Pool(Balance policy, std::vector<Member> members) : balance::Pool(policy, members) {}
-    using balance::Pool::pick;
+    Pool(const balance::Rule& rule, std::vector<Member> members) : balance::Pool(rule, members) {}
+    Target* pick(const balance::Asking& asking) const { return balance::Pool::pick(asking).target; }
     Target* pick(const Tried& tried) const {
         return pick({.client = {}, .random = 0, .tried = tried});
     }
     Target* pick(const Ip& client) const {
         return pick({.client = client, .random = 0, .tried = nobody});
+    }
+    using balance::Pool::take;
+    balance::Seat take() const {
+        return balance::Pool::take({.client = {}, .random = 0, .tried = nobody}).seat;
     }
 };
 
@@ -70,9 +76,9 @@ TEST_CASE("targets are picked in the order written, round and round") {
 TEST_CASE("a target that is down is skipped, and its turn does not go to one neighbour only") {
     auto down = target(2);
     Pool pool({target(1), down, target(3)});
-    down->up = false;
+    down->set_up(false, {});
     CHECK(picks(pool, 4) == std::vector{1, 3, 1, 3});
-    down->up = true;
+    down->set_up(true, {});
     CHECK(picks(pool, 3) == std::vector{1, 2, 3});
 }
 
@@ -89,7 +95,7 @@ TEST_CASE("a target that was tried for this client is not picked for it again") 
 TEST_CASE("a pool with no target, or none that is up, picks nothing") {
     CHECK(Pool(std::vector<std::shared_ptr<Target>>{}).pick(nobody) == nullptr);
     auto only = target(1);
-    only->up = false;
+    only->set_up(false, {});
     CHECK(Pool({only}).pick(nobody) == nullptr);
 }
 
@@ -122,13 +128,16 @@ TEST_CASE("a target's port is its own, the dialled one, or the dialled one moved
 
 TEST_CASE("a seat counts as long as it is held, wherever it is moved") {
     auto at = target(1);
+    Pool pool({at});
     {
-        balance::Seat seat(*at);
+        balance::Seat seat = pool.take();
         CHECK(at->sessions == 1);
+        CHECK(pool.admission().sessions() == 1);
         balance::Seat moved = std::move(seat);
         CHECK(at->sessions == 1);
     }
     CHECK(at->sessions == 0);
+    CHECK(pool.admission().sessions() == 0);
 }
 
 TEST_CASE("weights 5, 1, 1 give nginx's order a a b a c a a") {
@@ -163,11 +172,11 @@ TEST_CASE("a target that is down or tried is left out, whatever the policy") {
             Target* picked = pool.pick(client(7));
             REQUIRE(picked);
             REQUIRE(picked->up);
-            picked->up = false;
+            picked->set_up(false, {});
         }
         CHECK(pool.pick(client(7)) == nullptr);
 
-        for (auto& member : members) member.target->up = true;
+        for (auto& member : members) member.target->set_up(true, {});
         Tried tried;
         for (int left = 8; left > 0; --left) {
             Target* picked = pool.pick({.client = client(7), .random = 5, .tried = tried});
@@ -183,11 +192,11 @@ TEST_CASE("a backup is used when no other target is to be had, and no longer") {
     auto first = weighted(1, 1), second = weighted(2, 1);
     Pool pool(Balance::round_robin, {weighted(8, 1, true), first, weighted(9, 2, true), second});
     CHECK(picks(pool, 4) == std::vector{1, 2, 1, 2});
-    first.target->up = false;
+    first.target->set_up(false, {});
     CHECK(picks(pool, 2) == std::vector{2, 2});
-    second.target->up = false;
+    second.target->set_up(false, {});
     CHECK(picks(pool, 6) == std::vector{9, 8, 9, 9, 8, 9});
-    second.target->up = true;
+    second.target->set_up(true, {});
     CHECK(picks(pool, 2) == std::vector{2, 2});
 
     // A client that was tried on all others gets one as well.
@@ -205,7 +214,7 @@ TEST_CASE("a target serves when none of a more preferred priority is up and untr
     auto near = at(1, 0), far = at(2, 10), farther = at(3, 20), backup = at(4, 0, true);
     Pool pool(Balance::round_robin, {backup, farther, at(5, 10), far, near});
     CHECK(picks(pool, 3) == std::vector{1, 1, 1});
-    near.target->up = false;
+    near.target->set_up(false, {});
     CHECK(picks(pool, 3) == std::vector{5, 2, 5});
     Tried tried;
     tried.add(*pool.targets()[2]);
@@ -216,7 +225,7 @@ TEST_CASE("a target serves when none of a more preferred priority is up and untr
     CHECK(port_of(pool.pick(tried)) == 4);
     tried.add(*backup.target);
     CHECK(pool.pick(tried) == nullptr);
-    near.target->up = true;
+    near.target->set_up(true, {});
     CHECK(picks(pool, 2) == std::vector{1, 1});
 }
 
@@ -226,9 +235,9 @@ TEST_CASE("backups come after every priority, and have priorities among themselv
     other.priority = 255;
     Pool pool(Balance::round_robin, {second, first, other});
     CHECK(port_of(pool.pick(nobody)) == 3);
-    other.target->up = false;
+    other.target->set_up(false, {});
     CHECK(port_of(pool.pick(nobody)) == 1);
-    first.target->up = false;
+    first.target->set_up(false, {});
     CHECK(port_of(pool.pick(nobody)) == 2);
 }
 
@@ -238,13 +247,13 @@ TEST_CASE("each priority keeps its place in the order through a reload") {
     std::vector<Member> members{weighted(1, 1), weighted(2, 1), far, farther};
     Pool before(Balance::round_robin, members);
     CHECK(port_of(before.pick(nobody)) == 1);
-    members[0].target->up = members[1].target->up = false;
+    for (int i : {0, 1}) members[i].target->set_up(false, {});
     CHECK(port_of(before.pick(nobody)) == 3);
 
     Pool after(Balance::round_robin, members);
     after.continue_after(before);
     CHECK(port_of(after.pick(nobody)) == 4);
-    members[0].target->up = members[1].target->up = true;
+    for (int i : {0, 1}) members[i].target->set_up(true, {});
     CHECK(port_of(after.pick(nobody)) == 2);
 }
 
@@ -252,9 +261,9 @@ TEST_CASE("a pool knows whether it has anybody for a client, backups included") 
     auto first = weighted(1, 1), closed = weighted(2, 0), backup = weighted(3, 1, true);
     Pool pool(Balance::round_robin, {first, closed, backup});
     CHECK(pool.any_available());
-    first.target->up = false;
+    first.target->set_up(false, {});
     CHECK(pool.any_available());
-    backup.target->up = false;
+    backup.target->set_up(false, {});
     CHECK_FALSE(pool.any_available());
     CHECK_FALSE(Pool(std::vector<std::shared_ptr<Target>>{}).any_available());
 }
@@ -265,9 +274,8 @@ TEST_CASE("the target with the fewest sessions for its weight is next, and equal
     std::vector<balance::Seat> seats;
     std::map<int, int> sessions;
     for (int i = 0; i < 40; ++i) {
-        Target* picked = pool.pick(nobody);
-        ++sessions[port_of(picked)];
-        seats.emplace_back(*picked);
+        seats.push_back(pool.take());
+        ++sessions[port_of(&seats.back().target())];
     }
     CHECK(sessions == std::map<int, int>{{1, 10}, {2, 30}});
 
@@ -284,7 +292,7 @@ TEST_CASE("sessions of all workers count when the fewest are looked for") {
     std::vector<std::thread> threads;
     for (auto& mine : seats)
         threads.emplace_back([&] {
-            for (int i = 0; i < 1000; ++i) mine.emplace_back(*pool.pick(nobody));
+            for (int i = 0; i < 1000; ++i) mine.push_back(pool.take());
         });
     for (auto& thread : threads) thread.join();
     // Two that look at the same moment may choose the same target.
@@ -297,8 +305,7 @@ TEST_CASE("sessions of all workers count when the fewest are looked for") {
 TEST_CASE("of two drawn by weight the one with fewer sessions is taken") {
     auto busy = weighted(1, 1), free = weighted(2, 1);
     Pool pool(Balance::random, {busy, free});
-    std::vector<balance::Seat> seats;
-    for (int i = 0; i < 10; ++i) seats.emplace_back(*busy.target);
+    busy.target->sessions = 10;
     std::map<int, int> taken;
     uint64_t random = 1;
     for (int i = 0; i < 1000; ++i) {
@@ -352,7 +359,7 @@ TEST_CASE("when a target goes, its own clients move and hardly any others") {
             if (removed)
                 members.erase(members.begin() + 3);
             else
-                members[3].target->up = false;
+                members[3].target->set_up(false, {});
             Pool after(policy, members);
             const Pool& now = removed ? after : before;
             int of_others = 0, moved = 0;
@@ -380,6 +387,188 @@ TEST_CASE("the first target that is up is always the one") {
     auto first = weighted(1, 1);
     Pool pool(Balance::first, {first, weighted(2, 9), weighted(3, 9)});
     CHECK(picks(pool, 3) == std::vector{1, 1, 1});
-    first.target->up = false;
+    first.target->set_up(false, {});
     CHECK(picks(pool, 3) == std::vector{2, 2, 2});
+}
+
+namespace {
+
+constexpr Time start{1h};
+
+/// Which of so many clients go to `port` at a moment, by their number.
+std::vector<bool> clients_of(const Pool& pool, int port, Time now, unsigned clients) {
+    std::vector<bool> out;
+    uint64_t random = 1;
+    for (unsigned i = 0; i < clients; ++i) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        out.push_back(
+            port_of(pool.pick(
+                {.client = client(i), .random = random >> 8, .tried = nobody, .now = now})) ==
+            port);
+    }
+    return out;
+}
+
+double part(const std::vector<bool>& clients) {
+    return static_cast<double>(std::ranges::count(clients, true)) /
+           static_cast<double>(clients.size());
+}
+
+constexpr Balance all_but_first[] = {Balance::round_robin, Balance::least_connections,
+                                     Balance::random, Balance::source_hash, Balance::maglev};
+
+}  // namespace
+
+TEST_CASE("a target that came back gets a share that grows from none to its own") {
+    for (auto policy : all_but_first) {
+        INFO(static_cast<int>(policy));
+        auto back = weighted(1, 1);
+        // With 9 sessions less than the others it would get each new one, if it took part.
+        auto b = weighted(2, 1), c = weighted(3, 1);
+        if (policy == Balance::least_connections) b.target->sessions = c.target->sessions = 9;
+        const double full = policy == Balance::least_connections ? 1 : 1.0 / 3;
+        Pool pool({policy, 100s}, {back, b, c});
+        CHECK(std::abs(part(clients_of(pool, 1, start, 9000)) - full) < 0.03);  // as it began
+        back.target->set_up(false, start);
+        CHECK(part(clients_of(pool, 1, start, 900)) == 0);
+        back.target->set_up(true, start);
+        CHECK(part(clients_of(pool, 1, start, 900)) == 0);
+        for (int percent : {10, 50, 90}) {
+            INFO(percent);
+            const double grown = percent / 100.0;
+            // A turn that is passed over makes the round shorter, as a smaller weight would.
+            const double expected =
+                policy == Balance::round_robin ? grown / (2 + grown) : full * grown;
+            double now = part(clients_of(pool, 1, start + percent * 1s, 9000));
+            CHECK(std::abs(now - expected) < 0.02);
+        }
+        CHECK(std::abs(part(clients_of(pool, 1, start + 100s, 9000)) - full) < 0.03);
+        CHECK(std::abs(part(clients_of(pool, 1, start + 1000s, 9000)) - full) < 0.03);
+    }
+}
+
+TEST_CASE("with a hash, slow start moves clients back one after another, and each stays") {
+    for (auto policy : {Balance::source_hash, Balance::maglev}) {
+        INFO(static_cast<int>(policy));
+        auto back = weighted(1, 1);
+        std::vector<Member> members{back};
+        for (uint16_t port = 2; port <= 5; ++port) members.push_back(weighted(port, 1));
+        Pool pool({policy, 100s}, members);
+        const auto own = clients_of(pool, 1, start, 2000);
+        back.target->set_up(false, start);
+        back.target->set_up(true, start);
+        auto had = clients_of(pool, 1, start, 2000);
+        for (int second = 5; second <= 100; second += 5) {
+            auto has = clients_of(pool, 1, start + second * 1s, 2000);
+            for (size_t i = 0; i < has.size(); ++i) {
+                if (had[i]) REQUIRE(has[i]);
+                if (has[i]) REQUIRE(own[i]);  // nobody who is not its own
+            }
+            CHECK(part(has) > part(had));
+            had = has;
+        }
+        CHECK(had == own);
+    }
+}
+
+TEST_CASE("a slow start keeps nobody waiting: who is alone is used at once") {
+    for (auto policy : all_but_first) {
+        auto only = weighted(1, 1), backup = weighted(2, 1, true);
+        Pool pool({policy, 100s}, {only, backup});
+        only.target->set_up(false, start);
+        only.target->set_up(true, start);
+        CHECK(part(clients_of(pool, 1, start, 100)) == 1);
+    }
+    auto first = weighted(1, 1);
+    Pool pool({Balance::first, 100s}, {first, weighted(2, 1)});
+    first.target->set_up(false, start);
+    first.target->set_up(true, start);
+    CHECK(part(clients_of(pool, 1, start, 100)) == 1);
+}
+
+TEST_CASE("with a bounded hash no target has more than its share, and few clients move") {
+    for (auto policy : {Balance::source_hash, Balance::maglev}) {
+        for (int factor : {101, 125, 200, 1000}) {
+            INFO(static_cast<int>(policy) << " " << factor);
+            std::vector<Member> members;
+            for (uint16_t port = 1; port <= 8; ++port)
+                members.push_back(weighted(port, port <= 4 ? 1 : 3));
+            Pool pool({policy, {}, factor}, members);
+            Pool unbounded(policy, members);
+            std::vector<balance::Seat> seats;
+            int moved = 0;
+            for (unsigned i = 0; i < 3200; ++i) {
+                const balance::Asking asking{.client = client(i), .random = 0, .tried = nobody};
+                const Target* own = unbounded.pick(asking);
+                seats.push_back(pool.take(asking).seat);
+                moved += &seats.back().target() != own;
+                for (const auto& member : members) {
+                    // Nobody over the bound but by rounding up.
+                    const double most = factor / 100.0 * (i + 1) * member.weight / 16;
+                    REQUIRE(member.target->sessions < most + 1);
+                }
+            }
+            CHECK(moved < (factor == 101 ? 3200 / 3 : factor == 125 ? 3200 / 8 : 3200 / 16));
+        }
+    }
+}
+
+TEST_CASE("one client that fills its target spreads over the others, in one order") {
+    std::vector<Member> members;
+    for (uint16_t port = 1; port <= 4; ++port) members.push_back(weighted(port, 1));
+    Pool pool({Balance::source_hash, {}, 150}, members);
+    const balance::Asking asking{.client = client(7), .random = 0, .tried = nobody};
+    std::vector<balance::Seat> seats;
+    std::map<int, int> shares;
+    for (int i = 0; i < 400; ++i) {
+        seats.push_back(pool.take(asking).seat);
+        ++shares[port_of(&seats.back().target())];
+    }
+    std::vector<int> counts;
+    for (auto [port, count] : shares) counts.push_back(count);
+    std::ranges::sort(counts, std::greater());
+    CHECK(counts == std::vector{150, 150, 100});
+}
+
+TEST_CASE("a bound is a wish: where all others are down, full or tried, it is exceeded") {
+    auto a = weighted(1, 1), b = weighted(2, 1);
+    Pool pool({Balance::source_hash, {}, 101}, {a, b});
+    b.target->sessions_max = 1;
+    const balance::Asking asking{.client = client(1), .random = 0, .tried = nobody};
+    std::vector<balance::Seat> seats;
+    for (int i = 0; i < 10; ++i) seats.push_back(pool.take(asking).seat);
+    CHECK(a.target->sessions == 9);
+    CHECK(b.target->sessions == 1);
+}
+
+TEST_CASE("in a panic all targets are used as if they were up, but those with weight 0") {
+    auto a = weighted(1, 1), b = weighted(2, 1), closed = weighted(3, 0);
+    Pool pool(Balance::round_robin, {a, b, closed, weighted(9, 1, true)});
+    a.target->set_up(false, start);
+    b.target->set_ejected(true, start);
+    CHECK(port_of(pool.pick(nobody)) == 9);
+    CHECK(pool.count().available == 1);
+    CHECK(pool.count().all == 3);
+    pool.admission().set_panic(true);
+    CHECK(picks(pool, 4) == std::vector{1, 2, 1, 2});
+    Tried tried;
+    tried.add(*a.target);
+    CHECK(port_of(pool.pick(tried)) == 2);
+    pool.admission().set_panic(false);
+    CHECK(port_of(pool.pick(nobody)) == 9);
+}
+
+TEST_CASE("a target takes part when it is up and not ejected") {
+    auto at = target(1);
+    const auto since = [&] { return Time(Duration(at->back_since)); };
+    CHECK(at->back_since == Target::never_out);
+    CHECK(at->set_ejected(true, start));
+    CHECK_FALSE(at->set_up(false, start + 1s));
+    CHECK_FALSE(at->set_ejected(false, start + 2s));
+    CHECK_FALSE(at->available);
+    CHECK(at->set_up(true, start + 3s));
+    CHECK(at->available);
+    CHECK(since() == start + 3s);
+    CHECK_FALSE(at->set_up(true, start + 4s));
+    CHECK(since() == start + 3s);
 }

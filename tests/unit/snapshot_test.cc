@@ -126,3 +126,27 @@ TEST_CASE("the default service is the one the file names") {
     REQUIRE(snapshot->default_service());
     CHECK(snapshot->default_service()->name == "mail");
 }
+
+TEST_CASE("a service keeps its line through reloads, and new limits hold for old snapshots too") {
+    auto file = [](const std::string& service, const std::string& of_target) {
+        return "[[service]]\nname = \"web\"\nports = [80]\n" + service +
+               "\ntargets = [{ address = \"127.0.0.1:9001\"" + of_target + " }]\n";
+    };
+    auto before = build(file("max_connections = 2", ", max_connections = 1, priority = 3"));
+    const auto& pool = before->find(at(80))->pool;
+    const balance::Tried nobody;
+    const balance::Asking anybody{.client = {}, .random = 0, .tried = nobody};
+    auto first = pool.take(anybody);
+    CHECK(first.seat);
+    CHECK(pool.take(anybody).is_full);  // the target is
+    auto after = build(file("max_connections = 2", ""), before.get());
+    const auto& new_pool = after->find(at(80))->pool;
+    CHECK(&new_pool.admission() == &pool.admission());
+    CHECK(new_pool.admission().sessions() == 1);
+    auto second = pool.take(anybody);
+    CHECK(second.seat);
+    CHECK(new_pool.take(anybody).is_full);  // the service is
+    auto last = build(file("", ""), after.get());
+    CHECK(pool.take(anybody).seat);
+    CHECK(&build(two_services)->find(at(80))->pool.admission() != &pool.admission());
+}

@@ -103,6 +103,9 @@ void Ring::reset_on_close(Handle socket) {
 void Ring::close(Handle socket) {
     impl_->world.close(socket);
 }
+bool Ring::is_connected(Handle socket) {
+    return impl_->world.is_connected(socket);
+}
 Address Ring::local_address(Handle socket) {
     return impl_->world.local_address(socket);
 }

@@ -430,6 +430,11 @@ Address World::local_address(Handle handle) {
     return socket->listener ? socket->listener->at : socket->connection->near;
 }
 
+bool World::is_connected(Handle handle) {
+    Connection* connection = find_connection(handle, "is_connected");
+    return connection && !connection->dead;
+}
+
 Address World::peer_address(Handle handle) {
     Connection* connection = find_connection(handle, "peer_address");
     if (!connection) return {};

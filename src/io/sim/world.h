@@ -219,6 +219,7 @@ class World {
     int unacknowledged(Handle socket);
     void reset_on_close(Handle socket);
     void close(Handle socket);
+    bool is_connected(Handle socket);
     Address local_address(Handle socket);
     Address peer_address(Handle socket);
 

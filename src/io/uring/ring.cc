@@ -454,6 +454,12 @@ Address Ring::local_address(Handle socket) {
     return Address::from_sockaddr(address);
 }
 
+bool Ring::is_connected(Handle socket) {
+    sockaddr_storage address{};
+    socklen_t length = sizeof address;
+    return ::getpeername(fd_of(socket), reinterpret_cast<sockaddr*>(&address), &length) == 0;
+}
+
 Address Ring::peer_address(Handle socket) {
     sockaddr_storage address{};
     socklen_t length = sizeof address;
