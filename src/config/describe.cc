@@ -78,7 +78,8 @@ std::string describe_target(const TargetSpec& target, const Config& config) {
         note(format("the port that was dialled, plus {}", target.port.value));
     if (target.weight != 1) note(format("weight {}", target.weight));
     if (target.backup) note("backup");
-    if (!target.ip) note(format("looked up every {}", to_text(config.resolve_interval)));
+    if (target.srv) note("ports and weights from its SRV records");
+    if (!target.ip) note(format("looked up again within {}", to_text(config.resolve_interval)));
     return notes.empty() ? target.text : format("{}  ({})", target.text, notes);
 }
 
