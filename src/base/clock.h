@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Words for time. Nobody asks the machine for the time but io/ (the data plane's clock, which a
-// simulation replaces) and telemetry/ (the wall clock in a log line).
+// simulation replaces), telemetry/ (the wall clock in a log line) and the thread of resolve/.
 #pragma once
 
 #include <chrono>

@@ -37,16 +37,18 @@ struct TargetPort {
     auto operator<=>(const TargetPort&) const = default;
 };
 
-/// One entry of `targets`: a literal address, or a name that resolves to any number of them.
+/// One entry of `targets`: a literal address, a name that resolves to any number of them, or an SRV
+/// name, whose records say port and weight too.
 struct TargetSpec {
-    std::string text;      ///< as written, "db.internal:9003"
-    std::string host;      ///< without brackets and port
-    std::optional<Ip> ip;  ///< set when host is a literal address
-    TargetPort port;
+    std::string text;         ///< as written, "db.internal:9003"
+    std::string host;         ///< without brackets and port
+    std::optional<Ip> ip;     ///< set when host is a literal address
+    TargetPort port;          ///< of an SRV name: nothing
     int weight = 1;           ///< its share of the sessions; 0 for none
     int priority = 0;         ///< lower ones are preferred
     bool backup = false;      ///< for when no other is to be had
     int max_connections = 0;  ///< sessions at once; 0 for no limit
+    bool srv = false;         ///< host is "_http._tcp.name.example"
     bool operator==(const TargetSpec&) const = default;
 };
 

@@ -82,7 +82,8 @@ std::string describe_target(const TargetSpec& target, const Config& config) {
     if (target.max_connections != 0)
         note(format("at most {}",
                     counted(static_cast<size_t>(target.max_connections), "connection")));
-    if (!target.ip) note(format("looked up every {}", to_text(config.resolve_interval)));
+    if (target.srv) note("ports and weights from its SRV records");
+    if (!target.ip) note(format("looked up again within {}", to_text(config.resolve_interval)));
     return notes.empty() ? target.text : format("{}  ({})", target.text, notes);
 }
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "base/format.h"
 #include "config/draft.h"
 #include "config/fields.h"
 
@@ -30,7 +31,11 @@ static void read_one_target(const Value& value, DraftService& draft, Problems& p
             return problems.add(value.at, "targets: the target has no address",
                                 R"(write { address = "10.0.0.1:80" })");
         if (!read_address(*address, target, problems)) return;
-        fields.count("weight", {0, 256}, target.weight);
+        if (fields.count("weight", {0, 256}, target.weight) && target.srv)
+            problems.add(
+                fields.find("weight")->at,
+                format("weight: the weights of {} come from its SRV records", quoted(target.text)),
+                "take it out");
         fields.count("priority", {0, 255}, target.priority);
         fields.flag("backup", target.backup);
         fields.count("max_connections", {1, connections_max}, target.max_connections);

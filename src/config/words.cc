@@ -110,11 +110,39 @@ static bool is_host_name(std::string_view host) {
     }
 }
 
+// "_http._tcp.name.example", as RFC 2782 writes the names of services. One label that begins with
+// an underscore is a host's name in container networks.
+static bool is_service_name(std::string_view host) {
+    auto dot = host.find('.');
+    return host.starts_with('_') && dot != std::string_view::npos &&
+           host.substr(dot + 1).starts_with('_');
+}
+
 // No top-level domain is a number: what ends in one was meant to be an IPv4 address.
 static bool looks_like_ipv4(std::string_view host) {
     if (host.ends_with('.')) host.remove_suffix(1);
     auto last_label = host.substr(host.rfind('.') + 1);
     return !last_label.empty() && std::ranges::all_of(last_label, is_digit);
+}
+
+static Understood<TargetSpec> read_service_target(std::string_view text) {
+    auto complaint = [&](std::string_view why, std::string hint) {
+        return std::unexpected(
+            Complaint{format("target {} {}", quoted(text), why), std::move(hint)});
+    };
+    const auto name = text.substr(0, text.find(':'));
+    if (name.size() < text.size())
+        return complaint("is an SRV name with a port; its records say the ports",
+                         format(R"(write "{}")", printable(name)));
+    const auto protocol = name.substr(name.find('.') + 1);
+    const auto domain = protocol.find('.');
+    if (!is_host_name(name) || domain == std::string_view::npos || domain + 1 == protocol.size())
+        return complaint("is no SRV name", R"(an SRV name is like "_http._tcp.name.example")");
+    if (protocol.substr(0, domain) == "_udp")
+        return complaint("is an SRV name for UDP, and proxify carries TCP",
+                         R"(an SRV name for TCP is like "_http._tcp.name.example")");
+    return TargetSpec{
+        .text = std::string(text), .host = std::string(name), .ip = {}, .port = {}, .srv = true};
 }
 
 Understood<TargetSpec> read_target(std::string_view text) {
@@ -128,6 +156,7 @@ Understood<TargetSpec> read_target(std::string_view text) {
         return complaint("is not available in this version", "name the targets by address or name");
     if (auto scheme = text.find("://"); scheme != std::string_view::npos)
         return complaint("is a URL", forms);
+    if (is_service_name(text)) return read_service_target(text);
     if (Ip::parse(text) && text.find(':') != std::string_view::npos)
         return complaint("has no port", format(R"(write "[{}]:80")", text));
 

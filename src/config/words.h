@@ -26,7 +26,8 @@ Understood<Duration> read_duration(std::string_view text);
 /// "5300-5399", or "5001" for a range of one.
 Understood<PortRange> read_ports(std::string_view text);
 
-/// "10.0.0.1:80", "[::1]:80", "name.example:80"; the port may be "*" or "+1000" too.
+/// "10.0.0.1:80", "[::1]:80", "name.example:80"; the port may be "*" or "+1000" too. Or an SRV
+/// name, without a port: "_http._tcp.name.example".
 Understood<TargetSpec> read_target(std::string_view text);
 
 /// "10.0.0.0/8", "2001:db8::/32", "203.0.113.7": a network, without bits beyond its length.

@@ -20,11 +20,13 @@ constexpr Ip any_address{.bytes = {}, .is_v4 = false};
 /// Descriptors kept free for health checks, a reload and whatever the libraries need.
 constexpr size_t spare_fds = 8;
 
-std::vector<std::string> names_of(const config::Config& config) {
-    std::vector<std::string> names;
+std::vector<resolve::Question> names_of(const config::Config& config) {
+    std::vector<resolve::Question> names;
     for (const auto& service : config.services)
         for (const auto& target : service.targets)
-            if (!target.ip) names.push_back(target.host);
+            if (!target.ip)
+                names.push_back(
+                    {target.srv ? resolve::Kind::service : resolve::Kind::host, target.host});
     std::ranges::sort(names);
     auto [first, last] = std::ranges::unique(names);
     names.erase(first, last);
@@ -98,7 +100,7 @@ Result<> Server::start(const config::Config& config) {
     TRY_TO(file, FileWatch::open(options_.config_path));
     file_ = std::move(file);
 
-    resolver_.emplace([this](const resolve::Resolver::Outcome& outcome) {
+    resolver_.emplace([this](const resolve::Outcome& outcome) {
         loop_.post([this, outcome] { on_resolved(outcome); });
     });
     resolver_->follow(names_of(config), config.resolve_interval);
@@ -423,7 +425,7 @@ Result<std::string> Server::apply(const config::Config& config) {
     log_.set(log_format(config), log_level(config));
     auto names = names_of(config);
     bool new_names = names != names_of(before);
-    resolver_->follow(std::move(names), config.resolve_interval);
+    resolver_->follow(names, config.resolve_interval);
     if (new_names) resolver_->wait_for_first_answers(200ms);
 
     // The workers know the new services before a new port leads to it, and keeps the old ones
@@ -455,6 +457,7 @@ Result<std::string> Server::apply(const config::Config& config) {
 
 /// Builds a snapshot and waits until every worker uses it.
 void Server::publish(config::Config config) {
+    const auto before = snapshot_;
     snapshot_ = routing::Snapshot::build(
         std::move(config), [this](const std::string& host) { return resolver_->lookup(host); },
         snapshot_.get(), loop_.now());
@@ -467,6 +470,7 @@ void Server::publish(config::Config config) {
     used.wait();
     if (health_) health_->follow(*snapshot_);
     tell_kernel();
+    tell_who_left(*before);
 }
 
 /// A service without a target that is up is refused, dropped or passed on by the kernel itself.
@@ -493,21 +497,53 @@ void Server::on_state_change(const routing::Service& service, const balance::Tar
                 [worker = worker.get(), down = *down] { worker->end_sessions_of(*down); });
 }
 
-void Server::on_resolved(const resolve::Resolver::Outcome& outcome) {
-    if (!outcome.changed || leaving_) return;
-    if (!outcome.error.empty()) {
-        log_.write(
-            telemetry::Level::warn, "resolve_failed",
-            format("resolve: {}: {}; {}", outcome.name, outcome.error,
-                   outcome.addresses.empty() ? "it has no address yet" : "its last addresses stay"),
-            {{"name", outcome.name}, {"reason", outcome.error}});
-        return;
+/// Targets that the running snapshot has no more. No worker picks them any longer; sessions that
+/// have one go on.
+void Server::tell_who_left(const routing::Snapshot& before) {
+    for (const auto& service : snapshot_->services()) {
+        if (!service) continue;
+        for (const auto& one : service->left) {
+            auto target = one.lock();
+            const bool left_now = std::ranges::any_of(before.services(), [&](const auto& old) {
+                return old && old->name == service->name &&
+                       std::ranges::find(old->pool.targets(), target) != old->pool.targets().end();
+            });
+            if (!target || !left_now) continue;
+            const auto sessions = target->sessions.load(std::memory_order_relaxed);
+            log_.write(sessions == 0 ? telemetry::Level::debug : telemetry::Level::info,
+                       "target_left",
+                       format("target {} of service {} has left; {}", target->text, service->name,
+                              sessions == 0 ? "it had no sessions"
+                                            : "it keeps " + count_text(sessions, "session")),
+                       {{"service", service->name},
+                        {"target", target->text},
+                        {"sessions", std::to_string(sessions)}});
+        }
     }
-    std::string list;
-    for (const Ip& ip : outcome.addresses) list += (list.empty() ? "" : ", ") + ip.text();
-    log_.write(telemetry::Level::info, "resolved", format("resolve: {} is {}", outcome.name, list),
-               {{"name", outcome.name}, {"addresses", list}});
-    publish(snapshot_->config());
+}
+
+void Server::on_resolved(const resolve::Outcome& outcome) {
+    if (leaving_) return;
+    const auto& [name, endpoints, before, error, error_changed] = outcome;
+    if (error_changed && !error.empty())
+        log_.write(telemetry::Level::warn, "resolve_failed",
+                   format("resolve: {}: {}; {}", name, error,
+                          endpoints.empty() ? "it has no address yet" : "its last addresses stay"),
+                   {{"name", name}, {"reason", error}});
+    if (outcome.endpoints_changed() || (error_changed && error.empty())) {
+        const std::string list = resolve::to_text(endpoints);
+        log_.write(telemetry::Level::info, "resolved", format("resolve: {} is {}", name, list),
+                   {{"name", name},
+                    {"addresses", list},
+                    {"joined", resolve::to_text(resolve::without(endpoints, before))},
+                    {"left", resolve::to_text(resolve::without(before, endpoints))}});
+    }
+    // Once for all that is in the mail: at the start that is every name of the file.
+    if (!outcome.endpoints_changed() || std::exchange(names_moved_, true)) return;
+    loop_.post([this] {
+        names_moved_ = false;
+        if (!leaving_) publish(snapshot_->config());
+    });
 }
 
 /// Steering ends first, so that nobody new is led here; then the queue is served and sessions may

@@ -78,7 +78,8 @@ class Server {
     void tell_kernel(const routing::Service& service);
     void tell_kernel();
     void on_state_change(const routing::Service& service, const balance::Target& target);
-    void on_resolved(const resolve::Resolver::Outcome& outcome);
+    void on_resolved(const resolve::Outcome& outcome);
+    void tell_who_left(const routing::Snapshot& before);
     void leave();
 
     io::Task<> heed_signals();
@@ -105,6 +106,7 @@ class Server {
     std::atomic<uint64_t> sessions_so_far_ = 0;
     /// Number i of a group belongs to worker i modulo the number of workers.
     Listeners listeners_;
+    bool names_moved_ = false;  ///< since the snapshot was built; another is on its way
     bool leaving_ = false;
 };
 

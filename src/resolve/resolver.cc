@@ -1,132 +1,115 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "resolve/resolver.h"
 
-#include <netdb.h>
+#include <poll.h>
+#include <sys/eventfd.h>
 
 #include <algorithm>
-#include <condition_variable>
-#include <map>
-#include <mutex>
-#include <thread>
 #include <utility>
+
+#include "base/expect.h"
+#include "resolve/dns.h"
 
 namespace proxify::resolve {
 
-namespace {
-
-struct Answer {
-    std::vector<Ip> addresses;
-    std::string error;
-};
-
-Answer ask(const std::string& name) {
-    addrinfo hints{};
-    hints.ai_socktype = SOCK_STREAM;
-    addrinfo* list = nullptr;
-    if (int error = getaddrinfo(name.c_str(), nullptr, &hints, &list); error != 0)
-        return {.addresses = {}, .error = gai_strerror(error)};
-    Answer answer;
-    for (auto* item = list; item; item = item->ai_next) {
-        if (item->ai_family != AF_INET && item->ai_family != AF_INET6) continue;
-        sockaddr_storage address{};
-        std::memcpy(&address, item->ai_addr, item->ai_addrlen);
-        answer.addresses.push_back(Address::from_sockaddr(address).ip);
-    }
-    freeaddrinfo(list);
-    // Servers rotate their answers; an order of our own keeps a rotation from looking like news.
-    std::ranges::sort(answer.addresses);
-    auto [first, last] = std::ranges::unique(answer.addresses);
-    answer.addresses.erase(first, last);
-    return answer;
+static Time now() {
+    return std::chrono::steady_clock::now();
 }
 
-}  // namespace
-
-struct Resolver::State {
-    struct Known {
-        std::vector<Ip> addresses;
-        std::string error;
-        bool asked = false;
-    };
-    OnOutcome on_outcome;
-    mutable std::mutex lock;
-    std::condition_variable changed;
-    std::map<std::string, Known> names;
-    Duration interval = 30s;
-    bool has_news = false;  ///< the names or the interval are others
-    bool closing = false;
-};
-
-static void resolve_forever(std::shared_ptr<Resolver::State> state);
-
-Resolver::Resolver(OnOutcome on_outcome) : state_(std::make_shared<State>()) {
-    state_->on_outcome = std::move(on_outcome);
-    std::thread(resolve_forever, state_).detach();
+Resolver::Resolver(OnOutcome on_outcome)
+    : on_outcome_(std::move(on_outcome)), wake_(Fd::adopt(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK))) {
+    expect(static_cast<bool>(wake_), "the resolver gets an eventfd");
+    thread_ = std::thread([this] { run(); });
 }
 
 Resolver::~Resolver() {
-    std::lock_guard lock(state_->lock);
-    state_->closing = true;
-    state_->on_outcome = nullptr;
-    state_->changed.notify_all();
-}
-
-void Resolver::follow(std::vector<std::string> names, Duration interval) {
-    std::lock_guard lock(state_->lock);
-    std::map<std::string, State::Known> followed;
-    for (auto& name : names) {
-        auto known = state_->names.find(name);
-        followed[name] = known == state_->names.end() ? State::Known{} : known->second;
+    {
+        std::lock_guard lock(lock_);
+        closing_ = true;
     }
-    state_->names = std::move(followed);
-    state_->interval = interval;
-    state_->has_news = true;
-    state_->changed.notify_all();
+    eventfd_write(wake_.get(), 1);
+    thread_.join();
 }
 
-std::vector<Ip> Resolver::lookup(const std::string& name) const {
-    std::lock_guard lock(state_->lock);
-    auto known = state_->names.find(name);
-    return known == state_->names.end() ? std::vector<Ip>{} : known->second.addresses;
+void Resolver::follow(const std::vector<Question>& names, Duration longest) {
+    {
+        std::lock_guard lock(lock_);
+        book_.follow(names, longest, now());
+    }
+    eventfd_write(wake_.get(), 1);
+}
+
+std::vector<Endpoint> Resolver::lookup(const std::string& name) const {
+    std::lock_guard lock(lock_);
+    return book_.lookup(name);
 }
 
 void Resolver::wait_for_first_answers(Duration at_most) {
-    std::unique_lock lock(state_->lock);
-    state_->changed.wait_for(lock, at_most, [this] {
-        return std::ranges::all_of(state_->names,
-                                   [](const auto& name) { return name.second.asked; });
-    });
+    std::unique_lock lock(lock_);
+    learnt_.wait_for(lock, at_most, [this] { return book_.is_complete(); });
 }
 
-static void resolve_forever(std::shared_ptr<Resolver::State> state) {
-    std::unique_lock lock(state->lock);
-    while (!state->closing) {
-        // Names never asked for go first, alone; all of them when the interval is over.
-        bool only_new = std::exchange(state->has_news, false);
-        std::vector<std::string> names;
-        for (const auto& [name, known] : state->names)
-            if (!only_new || !known.asked) names.push_back(name);
-
-        for (const auto& name : names) {
-            lock.unlock();
-            Answer answer = ask(name);
-            lock.lock();
-            auto known = state->names.find(name);
-            if (known == state->names.end()) continue;
-            bool failed = !answer.error.empty();
-            bool changed = !known->second.asked || answer.error != known->second.error ||
-                           (!failed && answer.addresses != known->second.addresses);
-            if (!failed) known->second.addresses = answer.addresses;
-            known->second.error = answer.error;
-            known->second.asked = true;
-            state->changed.notify_all();
-            // Under the lock, so that nobody is called once the Resolver is gone.
-            if (state->on_outcome)
-                state->on_outcome({name, known->second.addresses, answer.error, changed});
+/// One turn: ask what is due, write down what came, wait for more.
+void Resolver::run() {
+    std::vector<Answered> answered;
+    Dns dns([&](const Question& question, Answer answer) {
+        answered.push_back({question, std::move(answer)});
+    });
+    for (;;) {
+        {
+            std::lock_guard lock(lock_);
+            if (closing_) return;
         }
-        state->changed.wait_for(lock, state->interval,
-                                [&] { return state->has_news || state->closing; });
+        if (auto due = take_due(); !due.empty()) {
+            dns.heed_settings();
+            for (const auto& question : due) dns.ask(question);
+        }
+        record(std::exchange(answered, {}));
+        wait(dns);
     }
+}
+
+std::vector<Question> Resolver::take_due() {
+    std::lock_guard lock(lock_);
+    return book_.take_due(now());
+}
+
+void Resolver::record(std::vector<Answered> answered) {
+    for (auto& [question, answer] : answered) {
+        std::vector<Outcome> outcomes;
+        {
+            std::lock_guard lock(lock_);
+            outcomes = book_.record(question, std::move(answer), now());
+        }
+        learnt_.notify_all();
+        for (const auto& outcome : outcomes) on_outcome_(outcome);
+    }
+}
+
+void Resolver::wait(Dns& dns) {
+    auto sockets = dns.sockets();
+    sockets.push_back({wake_.get(), POLLIN, 0});
+
+    std::optional<Duration> limit = dns.patience();
+    {
+        std::lock_guard lock(lock_);
+        if (auto due = book_.next_due()) {
+            const Duration left = std::max(*due - now(), Duration{});
+            limit = limit ? std::min(*limit, left) : left;
+        }
+    }
+    // Rounded up, for poll() counts milliseconds and would return a little early again and again.
+    // An hour is for ever: nothing gets lost by looking.
+    const Duration at_most = std::min<Duration>(limit.value_or(1h), 1h);
+    poll(sockets.data(), sockets.size(),
+         static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(at_most).count()));
+
+    if (sockets.back().revents) {
+        eventfd_t ignored;
+        eventfd_read(wake_.get(), &ignored);
+    }
+    sockets.pop_back();
+    dns.process(sockets);
 }
 
 }  // namespace proxify::resolve

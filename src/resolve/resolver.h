@@ -1,48 +1,58 @@
 // SPDX-License-Identifier: Apache-2.0
-// Resolver: turns names into addresses on a thread of its own, again and again, so that nobody
-// who serves a client ever waits for DNS. The last good answer of a name is kept when asking again
-// fails.
-//
-// It asks the way every program of the host does (getaddrinfo, so /etc/hosts and nsswitch.conf
-// count). That call can hang for many seconds and cannot be interrupted, which is why the thread
-// is not joined: it shares its state with the Resolver and ends by itself.
+// Resolver: turns names into endpoints on a thread of its own, again and again, so that nobody who
+// serves a client ever waits for DNS. What is asked when is decided in book.h; how, in dns.h.
 #pragma once
 
+#include <condition_variable>
 #include <functional>
-#include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
-#include "base/address.h"
 #include "base/clock.h"
+#include "base/endpoint.h"
+#include "base/fd.h"
+#include "resolve/book.h"
 
 namespace proxify::resolve {
 
 class Resolver {
   public:
-    /// What happened to a name; called on the resolver's thread.
-    struct Outcome {
-        std::string name;
-        std::vector<Ip> addresses;  ///< what lookup() says from now on
-        std::string error;          ///< why asking failed this time; empty when it did not
-        bool changed = false;       ///< other addresses, or another error, than before
-    };
+    /// Called on the resolver's thread.
     using OnOutcome = std::function<void(const Outcome&)>;
 
     explicit Resolver(OnOutcome on_outcome);
+    /// Soon: the thread waits for nothing but poll().
     ~Resolver();
+    Resolver(Resolver&&) = delete;
 
-    /// The names of interest from now on. New ones are asked for at once.
-    void follow(std::vector<std::string> names, Duration interval);
+    /// The names of interest from now on, each asked again when its time to live is over, and after
+    /// `longest` at the latest. New ones are asked for at once.
+    void follow(const std::vector<Question>& names, Duration longest);
     /// The last good answer, sorted; empty when there was none yet. Never waits.
-    std::vector<Ip> lookup(const std::string& name) const;
+    std::vector<Endpoint> lookup(const std::string& name) const;
     /// Waits until every name was asked for once, at most so long.
     void wait_for_first_answers(Duration at_most);
 
-    struct State;  ///< what is shared with the thread
-
   private:
-    std::shared_ptr<State> state_;
+    struct Answered {
+        Question question;
+        Answer answer;
+    };
+    void run();
+    std::vector<Question> take_due();
+    void record(std::vector<Answered> answered);
+    void wait(class Dns& dns);
+
+    OnOutcome on_outcome_;
+    Fd wake_;  ///< an eventfd: the book or closing_ is another
+    mutable std::mutex lock_;
+    std::condition_variable learnt_;
+    Book book_;
+    bool closing_ = false;
+    std::thread thread_;
 };
 
 }  // namespace proxify::resolve

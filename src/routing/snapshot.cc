@@ -17,6 +17,9 @@ std::shared_ptr<Target> find_target(const Service* service, const Ip& ip,
     if (!service) return nullptr;
     for (const auto& target : service->pool.targets())
         if (target->ip == ip && target->port == port) return target;
+    for (const auto& left : service->left)
+        if (auto target = left.lock(); target && target->ip == ip && target->port == port)
+            return target;
     return nullptr;
 }
 
@@ -34,24 +37,38 @@ std::string target_text(const Ip& ip, const config::TargetPort& port) {
     return host;
 }
 
+std::vector<Endpoint> endpoints_of(const config::TargetSpec& written,
+                                   const Snapshot::Resolve& resolve) {
+    if (written.ip) return {Endpoint{*written.ip}};
+    auto endpoints = resolve(written.host);
+    // DNS may still say what it was asked before the file changed.
+    std::erase_if(endpoints,
+                  [&](const Endpoint& one) { return one.port.has_value() != written.srv; });
+    return endpoints;
+}
+
 /// Each target of the file, and each address of a name, once, in the order written.
 std::vector<balance::Member> make_members(const config::Service& spec,
                                           const Snapshot::Resolve& resolve, const Service* before) {
     std::vector<balance::Member> members;
     for (const auto& written : spec.targets) {
-        for (const Ip& ip : written.ip ? std::vector{*written.ip} : resolve(written.host)) {
+        for (const Endpoint& endpoint : endpoints_of(written, resolve)) {
+            const Ip& ip = endpoint.ip;
+            const auto port =
+                endpoint.port ? config::TargetPort{config::TargetPort::Kind::fixed, *endpoint.port}
+                              : written.port;
             bool known = std::ranges::any_of(members, [&](const auto& member) {
-                return member.target->ip == ip && member.target->port == written.port;
+                return member.target->ip == ip && member.target->port == port;
             });
             if (known) continue;
-            auto target = find_target(before, ip, written.port);
-            if (!target)
-                target = std::make_shared<Target>(ip, written.port, target_text(ip, written.port));
+            auto target = find_target(before, ip, port);
+            if (!target) target = std::make_shared<Target>(ip, port, target_text(ip, port));
             target->sessions_max = static_cast<uint32_t>(written.max_connections);
-            members.push_back({.target = std::move(target),
-                               .weight = static_cast<uint32_t>(written.weight),
-                               .priority = static_cast<uint32_t>(written.priority),
-                               .is_backup = written.backup});
+            members.push_back(
+                {.target = std::move(target),
+                 .weight = written.srv ? endpoint.weight : static_cast<uint32_t>(written.weight),
+                 .priority = static_cast<uint32_t>(written.priority) + endpoint.priority,
+                 .is_backup = written.backup});
         }
     }
     return members;
@@ -82,6 +99,19 @@ const T* closest(const std::vector<std::pair<Prefix, T>>& by_address, const Ip& 
     return nullptr;
 }
 
+/// Those that `before` had and `service` has not, and that somebody still holds.
+std::vector<std::weak_ptr<Target>> find_left(const Service& before, const Service& service) {
+    std::vector<std::weak_ptr<Target>> left(before.pool.targets().begin(),
+                                            before.pool.targets().end());
+    left.insert(left.end(), before.left.begin(), before.left.end());
+    std::erase_if(left, [&](const auto& one) {
+        auto target = one.lock();
+        return !target ||
+               std::ranges::find(service.pool.targets(), target) != service.pool.targets().end();
+    });
+    return left;
+}
+
 }  // namespace
 
 std::shared_ptr<const Snapshot> Snapshot::build(config::Config config, const Resolve& resolve,
@@ -103,7 +133,10 @@ std::shared_ptr<const Snapshot> Snapshot::build(config::Config config, const Res
             new Service{spec.name, spec,
                         balance::Pool({spec.balance, spec.slow_start, spec.hash_balance_factor},
                                       make_members(spec, resolve, old), std::move(admission))});
-        if (old) service->pool.continue_after(old->pool);
+        if (old) {
+            service->pool.continue_after(old->pool);
+            service->left = find_left(*old, *service);
+        }
         service->common_list = snapshot->common_list_;
         guard(*service, old);
         snapshot->add_routes(spec, static_cast<uint16_t>(snapshot->services_.size()));

@@ -17,6 +17,7 @@
 #include "access/sources.h"
 #include "balance/pool.h"
 #include "base/clock.h"
+#include "base/endpoint.h"
 #include "config/config.h"
 
 namespace proxify::routing {
@@ -26,6 +27,8 @@ struct Service {
     std::string name;
     config::Service spec;
     balance::Pool pool;
+    /// Targets that have left, for as long as sessions hold them: one that returns is the same.
+    std::vector<std::weak_ptr<balance::Target>> left = {};
     std::shared_ptr<const access::List> common_list = {};  ///< of all services; may be null
     std::shared_ptr<const access::List> own_list = {};     ///< may be null
     std::shared_ptr<access::Sources> sources = {};         ///< null when it has no limits
@@ -38,8 +41,8 @@ struct Service {
 
 class Snapshot {
   public:
-    /// What a name resolves to now; a literal address resolves to itself without asking.
-    using Resolve = std::function<std::vector<Ip>(const std::string& host)>;
+    /// What a name leads to now; a literal address leads to itself without asking.
+    using Resolve = std::function<std::vector<Endpoint>(const std::string& host)>;
 
     /// Targets that `before` knows under the same service and address are kept, with all
     /// that was learnt about them, and so is the line of each service; what they are limited to

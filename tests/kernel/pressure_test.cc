@@ -43,7 +43,7 @@ class Bench {
             "targets = [\"127.0.0.1:9001\"]\n",
             "targets.toml");
         auto snapshot = routing::Snapshot::build(
-            *config, [](const std::string&) { return std::vector<Ip>(); }, nullptr,
+            *config, [](const std::string&) { return std::vector<Endpoint>(); }, nullptr,
             std::chrono::steady_clock::now());
         ns.run([&] {
             worker_.emplace(*io::Ring::open(ring), records_,

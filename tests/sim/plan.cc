@@ -33,7 +33,8 @@ class Drawing {
         plan.shares.pipes_max = bulk_ ? dice_.below(4) : 0;
         if (bulk_) plan.ring.buffer_size = 4096;
         checked_ = dice_.chance(0.3);
-        plan.names["db.internal"] = {target_ip(0), target_ip(dice_.below(target_count))};
+        plan.names["db.internal"] = {Endpoint{target_ip(0)},
+                                     Endpoint{target_ip(dice_.below(target_count))}};
         for (uint64_t i = 0; i < target_count; ++i) plan.targets[target_ip(i)] = door();
 
         auto service_count = dice_.between(1, 3);

@@ -47,7 +47,7 @@ struct Plan {
     bool steered = false;  ///< one listener for all ports, or one for each
     worker::Shares shares{.sessions_max = 1000, .pipes_max = 0};
     config::Config config;
-    std::map<std::string, std::vector<Ip>> names;
+    std::map<std::string, std::vector<Endpoint>> names;
     std::map<Ip, io::sim::Door> targets;
     std::vector<Client> clients;
     std::set<uint16_t> added_by_hand;

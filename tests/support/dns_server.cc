@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "support/dns_server.h"
 
-#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -13,16 +12,29 @@
 
 namespace proxify::test {
 
-DnsServer::DnsServer(const Namespace& where) {
-    where.run([&] { socket_ = Fd::adopt(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)); });
+static constexpr size_t packet_max = 512;  // without EDNS
+
+static Fd open_at_port_53(int type) {
+    auto fd = Fd::adopt(socket(AF_INET, type | SOCK_CLOEXEC, 0));
+    int on = 1;
+    setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     sockaddr_in address{.sin_family = AF_INET,
                         .sin_port = htons(53),
                         .sin_addr = {htonl(INADDR_LOOPBACK)},
                         .sin_zero = {}};
-    if (bind(socket_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) < 0)
+    if (bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) < 0)
         throw std::runtime_error(std::string("cannot bind 127.0.0.1:53: ") + std::strerror(errno));
+    return fd;
+}
+
+DnsServer::DnsServer(const Namespace& where) {
+    where.run([&] {
+        socket_ = open_at_port_53(SOCK_DGRAM);
+        listener_ = open_at_port_53(SOCK_STREAM);
+    });
+    listen(listener_.get(), 16);
     stop_ = Fd::adopt(eventfd(0, EFD_CLOEXEC));
-    write_file(directory_ / "resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:2\n");
+    write_file(directory_ / "resolv.conf", "nameserver 127.0.0.1\n");
     thread_ = std::thread([this] { serve(); });
 }
 
@@ -31,11 +43,57 @@ DnsServer::~DnsServer() {
     thread_.join();
 }
 
-void DnsServer::set(const std::string& name, const std::vector<std::string>& addresses) {
-    std::vector<Ip> ips;
-    for (const auto& text : addresses) ips.push_back(Ip::parse(text).value());
+void DnsServer::set(const std::string& name, const std::vector<std::string>& addresses,
+                    uint32_t ttl) {
+    std::vector<DnsRecord> records;
+    for (const auto& text : addresses)
+        records.push_back(address_record(name, Ip::parse(text).value(), ttl));
     std::lock_guard lock(mutex_);
-    names_[name] = std::move(ips);
+    names_[name] = std::move(records);
+}
+
+void DnsServer::set_services(const std::string& name, const std::vector<DnsService>& services,
+                             uint32_t ttl) {
+    std::vector<DnsRecord> records;
+    for (const auto& service : services) records.push_back(service_record(name, service, ttl));
+    std::lock_guard lock(mutex_);
+    names_[name] = std::move(records);
+}
+
+void DnsServer::set_alias(const std::string& name, const std::string& other, uint32_t ttl) {
+    std::lock_guard lock(mutex_);
+    names_[name] = {alias_record(name, other, ttl)};
+}
+
+void DnsServer::forget(const std::string& name) {
+    std::lock_guard lock(mutex_);
+    names_.erase(name);
+}
+
+void DnsServer::set_manner(const std::string& name, Manner manner) {
+    std::lock_guard lock(mutex_);
+    manners_[name] = manner;
+}
+
+void DnsServer::set_manner(Manner manner) {
+    std::lock_guard lock(mutex_);
+    manner_ = manner;
+}
+
+int DnsServer::questions(const std::string& name, uint16_t type) const {
+    std::lock_guard lock(mutex_);
+    auto found = asked_.find({name, type});
+    return found == asked_.end() ? 0 : found->second;
+}
+
+size_t DnsServer::different_questions() const {
+    std::lock_guard lock(mutex_);
+    return asked_.size();
+}
+
+size_t DnsServer::sources() const {
+    std::lock_guard lock(mutex_);
+    return sources_.size();
 }
 
 std::pair<std::string, std::string> DnsServer::resolv_conf() const {
@@ -44,60 +102,106 @@ std::pair<std::string, std::string> DnsServer::resolv_conf() const {
 
 void DnsServer::serve() {
     for (;;) {
-        pollfd fds[2] = {{.fd = socket_.get(), .events = POLLIN, .revents = 0},
-                         {.fd = stop_.get(), .events = POLLIN, .revents = 0}};
-        poll(fds, 2, -1);
-        if (fds[1].revents) return;
-        char question[512];
-        sockaddr_storage client{};
-        socklen_t size = sizeof client;
-        ssize_t count = recvfrom(socket_.get(), question, sizeof question, 0,
-                                 reinterpret_cast<sockaddr*>(&client), &size);
-        if (count < 17) continue;  // shorter than the shortest question
-        std::string reply = reply_to({question, static_cast<size_t>(count)});
-        sendto(socket_.get(), reply.data(), reply.size(), 0, reinterpret_cast<sockaddr*>(&client),
-               size);
+        std::vector<pollfd> fds;
+        for (int fd : {stop_.get(), socket_.get(), listener_.get()})
+            fds.push_back({.fd = fd, .events = POLLIN, .revents = 0});
+        for (const auto& stream : streams_)
+            fds.push_back({.fd = stream.get(), .events = POLLIN, .revents = 0});
+        poll(fds.data(), fds.size(), -1);
+        if (fds[0].revents) return;
+        if (fds[1].revents) answer_packet();
+        for (size_t i = fds.size(); i-- > 3;)
+            if (fds[i].revents && !answer_stream(fds[i].fd))
+                streams_.erase(streams_.begin() + static_cast<ptrdiff_t>(i - 3));
+        if (fds[2].revents)
+            streams_.push_back(Fd::adopt(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC)));
     }
 }
 
-// A question is 12 bytes of header, the name as length-prefixed labels, its type and its class.
-std::string DnsServer::reply_to(std::string_view question) {
-    constexpr size_t header_size = 12;
-    std::string name;
-    size_t at = header_size;
-    while (at < question.size() && question[at] != 0) {
-        const size_t length = static_cast<unsigned char>(question[at]);
-        if (!name.empty()) name += '.';
-        name += question.substr(at + 1, length);
-        at += length + 1;
+void DnsServer::answer_packet() {
+    char packet[packet_max];
+    sockaddr_storage client{};
+    socklen_t size = sizeof client;
+    ssize_t count = recvfrom(socket_.get(), packet, sizeof packet, 0,
+                             reinterpret_cast<sockaddr*>(&client), &size);
+    if (count < 0) return;
+    auto send = [&](const std::string& bytes) {
+        sendto(socket_.get(), bytes.data(), bytes.size(), 0, reinterpret_cast<sockaddr*>(&client),
+               size);
+    };
+    const auto question = read_question({packet, static_cast<size_t>(count)});
+    Manner manner;
+    {
+        std::lock_guard lock(mutex_);
+        sources_.insert(Address::from_sockaddr(client).port);
+        auto own = manners_.find(question.name);
+        manner = own == manners_.end() ? manner_ : own->second;
     }
-    const size_t end = at + 5;
-    if (end > question.size()) return {};
-    const int type = static_cast<unsigned char>(question[at + 2]);
-    constexpr int type_a = 1, type_aaaa = 28, no_such_name = 3;
-    ++questions_;
+    std::string reply = reply_to(question, false);
+    if (manner == Manner::silent) return;
+    if (manner == Manner::garbage) {
+        send("");
+        send("\x01");
+        send(std::string(60, '\xFF'));
+        reply = write_reply(question, {{.owner = question.name,
+                                        .type = question.type,
+                                        .ttl = 1,
+                                        .data = "far too long and without any sense"}});
+    }
+    if (manner == Manner::servfail || (manner == Manner::only_v4 && question.type == dns_aaaa))
+        reply = write_reply(question, {}, /*outcome=*/2);
+    if (reply.size() > packet_max) reply = write_reply(question, {}, 0, /*is_truncated=*/true);
+    send(reply);
+}
 
+/// One question on a connection; false when that is over.
+bool DnsServer::answer_stream(int socket) {
+    auto receive = [&](size_t count) {
+        std::string bytes(count, '\0');
+        ssize_t got = recv(socket, bytes.data(), count, MSG_WAITALL);
+        return got == static_cast<ssize_t>(count) ? bytes : std::string();
+    };
+    const std::string length = receive(2);
+    if (length.empty()) return false;
+    const std::string message =
+        receive(static_cast<unsigned char>(length[0]) << 8 | static_cast<unsigned char>(length[1]));
+    if (message.empty()) return false;
+    ++questions_over_tcp_;
+    const std::string reply = reply_to(read_question(message), true);
+    const std::string framed =
+        std::string{static_cast<char>(reply.size() >> 8), static_cast<char>(reply.size())} + reply;
+    return send(socket, framed.data(), framed.size(), MSG_NOSIGNAL) ==
+           static_cast<ssize_t>(framed.size());
+}
+
+std::string DnsServer::reply_to(const DnsQuestion& question, bool over_tcp) {
     std::lock_guard lock(mutex_);
-    auto found = names_.find(name);
-    std::string answers;
-    int count = 0;
-    for (const Ip& ip : found == names_.end() ? std::vector<Ip>() : found->second) {
-        if (type != (ip.is_v4 ? type_a : type_aaaa)) continue;
-        const size_t size = ip.is_v4 ? 4 : 16;
-        // The name of the question again, its type, class IN, one second to live.
-        answers += std::string("\xC0\x0C\0", 3) + static_cast<char>(type) +
-                   std::string("\0\1\0\0\0\1\0", 7);
-        answers += static_cast<char>(size);
-        answers.append(reinterpret_cast<const char*>(ip.bytes.data()), size);
-        ++count;
+    if (!over_tcp) {
+        ++questions_;
+        ++asked_[{question.name, question.type}];
     }
-    std::string reply(question.substr(0, end));
-    reply[2] = static_cast<char>(0x84 | (question[2] & 1));  // an answer, by authority
-    reply[3] = static_cast<char>(0x80 | (found == names_.end() ? no_such_name : 0));
-    reply[6] = 0;
-    reply[7] = static_cast<char>(count);
-    reply[8] = reply[9] = reply[10] = reply[11] = 0;
-    return reply + answers;
+    constexpr int no_such_name = 3;
+    if (!names_.contains(question.name)) return write_reply(question, {}, no_such_name);
+    return write_reply(question, answers_for(question));
+}
+
+/// What is asked for, and through aliases what those have.
+std::vector<DnsRecord> DnsServer::answers_for(const DnsQuestion& question) const {
+    std::vector<DnsRecord> answers;
+    for (std::string name = question.name; answers.size() < 8;) {
+        auto found = names_.find(name);
+        if (found == names_.end()) return answers;
+        const bool is_alias = found->second.size() == 1 && found->second[0].type == dns_cname;
+        for (const auto& record : found->second)
+            if (is_alias || record.type == question.type) answers.push_back(record);
+        if (!is_alias) return answers;
+        name.clear();
+        const std::string& wire = found->second[0].data;
+        for (size_t at = 0; wire[at] != 0; at += static_cast<unsigned char>(wire[at]) + 1u)
+            name += (name.empty() ? "" : ".") +
+                    wire.substr(at + 1, static_cast<unsigned char>(wire[at]));
+    }
+    return answers;
 }
 
 }  // namespace proxify::test

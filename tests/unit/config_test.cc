@@ -403,6 +403,44 @@ TEST_CASE("a target is an address or a name, with a port") {
     CHECK_FALSE(parse(service("targets = '" + name_of_253 + "a:80'")));
 }
 
+TEST_CASE("a target may be an SRV name, which has no port") {
+    for (std::string target : {"_http._tcp.web.example", "_http._tcp.web.example.",
+                               "_xmpp-server._tcp.a.b", "_a._tls.example", "_A._TCP.example"}) {
+        CAPTURE(target);
+        auto config = parse(service("targets = [\"" + target + "\"]"));
+        REQUIRE(config);
+        config::TargetSpec spec{.text = target, .host = target};
+        spec.srv = true;
+        CHECK(config->services[0].targets[0] == spec);
+        CHECK(parse(service("targets = [{ address = \"" + target + "\", backup = true }]")));
+    }
+    // One underscore is a host's name.
+    CHECK_FALSE(must_parse(service("targets = '_db.internal:80'")).services[0].targets[0].srv);
+
+    struct {
+        std::string target, reason, hint;
+    } rows[] = {
+        {"'_http._tcp.web.example:80'", "is an SRV name with a port; its records say the ports",
+         "write \"_http._tcp.web.example\""},
+        {"'_http._tcp.web.example:*'", "is an SRV name with a port", ""},
+        {"'_http._tcp'", "is no SRV name", "an SRV name is like \"_http._tcp.name.example\""},
+        {"'_http._tcp.'", "is no SRV name", ""},
+        {"'_http._tcp..'", "is no SRV name", ""},
+        {"'_http._tcp.web example'", "is no SRV name", ""},
+        {"'_dns._udp.example'", "is an SRV name for UDP, and proxify carries TCP", ""},
+        {"'_db.internal'", "has no port", ""},
+        {"{ address = '_http._tcp.web.example', weight = 2 }",
+         "weight: the weights of \"_http._tcp.web.example\" come from its SRV records",
+         "take it out"},
+        {"['_http._tcp.web.example', '_http._tcp.WEB.example']", "is in this service twice", ""}};
+    for (const auto& [target, reason, hint] : rows) {
+        auto text = refusal(service("targets = " + target));
+        CAPTURE(target, text);
+        CHECK(contains(text, reason));
+        CHECK(contains(text, hint));
+    }
+}
+
 TEST_CASE("what is not a target is refused with the reason") {
     struct {
         std::string target, reason;
@@ -935,7 +973,7 @@ TEST_CASE("a config is described for people") {
         [[service]]
         name = "a"
         ports = [5003, 5001, 5002, 7, "5300-5399", 5400]
-        targets = ["127.0.0.1:9001", "[::1]:*", "db.internal:+5"]
+        targets = ["127.0.0.1:9001", "[::1]:*", "db.internal:+5", "_http._tcp.db.internal"]
         health = { port = 81 }
         timeouts = { idle = "2h", half_close = "1s" }
         tries = 1
@@ -955,7 +993,8 @@ service a
   ports     7, 5001-5003, 5300-5400
   targets   127.0.0.1:9001
             [::1]:*  (the port that was dialled)
-            db.internal:+5  (the port that was dialled, plus 5; looked up every 5s)
+            db.internal:+5  (the port that was dialled, plus 5; looked up again within 5s)
+            _http._tcp.db.internal  (ports and weights from its SRV records; looked up again within 5s)
   health    tcp on port 81 every 2s, timeout 1s; up after 2, down after 3
   timeouts  idle 2h, half-close 1s
   tries     1
@@ -966,7 +1005,7 @@ service b
   targets   127.0.0.1:9001
   health    not checked; only real connections tell
 
-2 services, 4 targets, 105 ports
+2 services, 5 targets, 105 ports
 )");
 }
 

@@ -14,7 +14,7 @@ static config::Config parse(const std::string& text) {
     return *config;
 }
 
-static std::vector<Ip> no_names(const std::string&) {
+static std::vector<Endpoint> no_names(const std::string&) {
     return {};
 }
 
@@ -110,8 +110,9 @@ ports = [5432]
 targets = ["db.test:1", "198.51.100.2:1", "unknown.test:1"]
 )";
     auto resolve = [](const std::string& host) {
-        return host == "db.test" ? std::vector{Ip::v4(198, 51, 100, 1), Ip::v4(198, 51, 100, 2)}
-                                 : std::vector<Ip>{};
+        return host == "db.test" ? std::vector{Endpoint{Ip::v4(198, 51, 100, 1)},
+                                               Endpoint{Ip::v4(198, 51, 100, 2)}}
+                                 : std::vector<Endpoint>{};
     };
     auto snapshot = build(text, nullptr, start, resolve);
     std::vector<std::string> targets;
@@ -149,4 +150,71 @@ TEST_CASE("a service keeps its line through reloads, and new limits hold for old
     auto last = build(file("", ""), after.get());
     CHECK(pool.take(anybody).seat);
     CHECK(&build(two_services)->find(at(80))->pool.admission() != &pool.admission());
+}
+
+// ---- what DNS says
+
+namespace {
+
+const std::string srv_service = R"(
+[[service]]
+name = "web"
+ports = [80]
+targets = ["127.0.0.1:1", "_http._tcp.web.test"]
+)";
+
+Snapshot::Resolve always(std::vector<Endpoint> endpoints) {
+    return [endpoints = std::move(endpoints)](const std::string&) { return endpoints; };
+}
+
+balance::Target* pick(const Snapshot& snapshot, const balance::Tried& tried = {}) {
+    return snapshot.find(at(80))->pool.pick({.client = {}, .tried = tried}).target;
+}
+
+}  // namespace
+
+TEST_CASE("SRV endpoints are targets with their ports and weights, the lowest priority first") {
+    const Ip a = Ip::v4(198, 51, 100, 1), b = Ip::v4(198, 51, 100, 2);
+    auto snapshot =
+        build("[[service]]\nname = \"web\"\nports = [80]\ntargets = \"_http._tcp.web.test\"\n",
+              nullptr, start, always({{a, 8001, 3, 0}, {b, 8002, 1, 0}, {a, 8003, 9, 1}}));
+    std::map<std::string, int> picked;
+    for (int i = 0; i < 8; ++i) ++picked[pick(*snapshot)->text];
+    CHECK(picked == std::map<std::string, int>{{"198.51.100.1:8001", 6}, {"198.51.100.2:8002", 2}});
+
+    snapshot->find(at(80))->pool.targets()[0]->up = false;
+    CHECK(pick(*snapshot)->text == "198.51.100.2:8002");
+    snapshot->find(at(80))->pool.targets()[1]->up = false;
+    CHECK(pick(*snapshot)->text == "198.51.100.1:8003");
+}
+
+TEST_CASE("an endpoint without a port is none of an SRV name, nor the other way round") {
+    auto plain = always({{.ip = Ip::v4(198, 51, 100, 1)}});
+    auto with_port = always({{.ip = Ip::v4(198, 51, 100, 1), .port = 80}});
+    CHECK(build(srv_service, nullptr, start, plain)->find(at(80))->pool.targets().size() == 1);
+    CHECK(build(srv_service, nullptr, start, with_port)->find(at(80))->pool.targets().size() == 2);
+    const std::string named =
+        "[[service]]\nname = \"web\"\nports = [80]\ntargets = \"web.test:1\"\n";
+    CHECK(build(named, nullptr, start, with_port)->find(at(80))->pool.targets().empty());
+}
+
+TEST_CASE("a target that left is the same when it returns, as long as somebody holds it") {
+    const auto here = always({{.ip = Ip::v4(198, 51, 100, 1), .port = 80}});
+    const auto gone = always({{.ip = Ip::v4(198, 51, 100, 2), .port = 80}});
+    auto snapshot = build(srv_service, nullptr, start, here);
+    auto target = snapshot->find(at(80))->pool.targets()[1];
+    for (int i = 0; i < 3; ++i) snapshot = build(srv_service, snapshot.get(), start, gone);
+    REQUIRE(snapshot->find(at(80))->left.size() == 1);
+    CHECK(snapshot->find(at(80))->left[0].lock() == target);
+
+    SECTION("somebody does") {
+        snapshot = build(srv_service, snapshot.get(), start, here);
+        CHECK(snapshot->find(at(80))->pool.targets()[1] == target);
+        CHECK(snapshot->find(at(80))->left.size() == 1);  // the other one, of a moment ago
+    }
+    SECTION("nobody does") {
+        target = nullptr;
+        snapshot = build(srv_service, snapshot.get(), start, gone);
+        CHECK(snapshot->find(at(80))->left.empty());
+    }
 }
