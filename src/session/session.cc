@@ -170,9 +170,9 @@ namespace {
 
 /// A session's place in the line of its service. Word of a seat may be on its way when the session
 /// has given up already, so the two share it.
-class Place : public balance::Waiter, public std::enable_shared_from_this<Place> {
+class InLine : public balance::Waiter, public std::enable_shared_from_this<InLine> {
   public:
-    explicit Place(Loop& loop) : turn(loop), loop_(loop) {}
+    explicit InLine(Loop& loop) : turn(loop), loop_(loop) {}
     void wake() override {
         loop_.post([self = shared_from_this()] { self->turn.raise(); });
     }
@@ -192,7 +192,7 @@ Task<Ending> Session::wait_for_seat(const balance::Asking& asking, balance::Choi
                                     Duration& patience) {
     Loop& loop = around_.loop;
     auto& admission = service_->pool.admission();
-    auto place = std::make_shared<Place>(loop);
+    auto place = std::make_shared<InLine>(loop);
     if (!admission.line_up(*place, service_->pool, asking,
                            static_cast<size_t>(service_->spec.queue.size)))
         co_return Ending{Party::resource, Stage::choose, "the queue is full"};
