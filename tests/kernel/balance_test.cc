@@ -224,9 +224,10 @@ TEST_CASE("a client that resets its connection leaves the queue, and the next on
     IN_NAMESPACE(ns);
     Targets targets(ns);
     auto proxify = Proxify::start(ns, limited(1, "queue = { timeout = \"60s\" }"));
-    Stream first = ask(ns), second = ask(ns);
-    first.receive_line();
-    second.receive_line();
+    Stream first = ask(ns);
+    CHECK(first.receive_line() == "a\n");
+    Stream second = ask(ns);
+    CHECK(second.receive_line() == "b\n");
     Stream goes = ask(ns);
     CHECK(goes.receive_all(50ms).end == End::none_yet);
     Stream stays = ask(ns);
