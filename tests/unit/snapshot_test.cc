@@ -182,9 +182,9 @@ TEST_CASE("SRV endpoints are targets with their ports and weights, the lowest pr
     for (int i = 0; i < 8; ++i) ++picked[pick(*snapshot)->text];
     CHECK(picked == std::map<std::string, int>{{"198.51.100.1:8001", 6}, {"198.51.100.2:8002", 2}});
 
-    snapshot->find(at(80))->pool.targets()[0]->up = false;
+    snapshot->find(at(80))->pool.targets()[0]->set_up(false, start);
     CHECK(pick(*snapshot)->text == "198.51.100.2:8002");
-    snapshot->find(at(80))->pool.targets()[1]->up = false;
+    snapshot->find(at(80))->pool.targets()[1]->set_up(false, start);
     CHECK(pick(*snapshot)->text == "198.51.100.1:8003");
 }
 
