@@ -21,8 +21,12 @@ static constexpr std::string_view service_keys[] = {
     "name",  "ports", "addresses", "targets", "balance", "health",    "timeouts",   "tries",
     "relay", "allow", "deny",      "on_deny", "limits",  "when_down", "count_ports"};
 static constexpr std::string_view target_keys[] = {"address", "weight", "backup"};
-static constexpr std::string_view health_keys[] = {"type", "interval", "timeout",
-                                                   "rise", "fall",     "port"};
+static constexpr std::string_view health_keys[] = {
+    "type",   "interval",   "fast_interval", "down_interval",  "timeout",
+    "rise",   "fall",       "initial",       "address",        "port",
+    "method", "path",       "host",          "status",         "body",
+    "tls",    "sni",        "verify",        "send",           "send_hex",
+    "expect", "expect_hex", "expect_regex",  "expiry_warning", "command"};
 static constexpr std::string_view timeouts_keys[] = {"connect", "idle", "half_close"};
 static constexpr std::string_view limits_keys[] = {"source_sessions", "source_rate"};
 

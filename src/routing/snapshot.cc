@@ -34,10 +34,15 @@ std::string target_text(const Ip& ip, const config::TargetPort& port) {
     return host;
 }
 
+struct Members {
+    std::vector<balance::Member> all;
+    std::vector<std::string> hosts;  ///< one for each
+};
+
 /// Each target of the file, and each address of a name, once, in the order written.
-std::vector<balance::Member> make_members(const config::Service& spec,
-                                          const Snapshot::Resolve& resolve, const Service* before) {
-    std::vector<balance::Member> members;
+Members make_members(const config::Service& spec, const Snapshot::Resolve& resolve,
+                     const Service* before) {
+    auto [members, hosts] = Members{};
     for (const auto& written : spec.targets) {
         for (const Ip& ip : written.ip ? std::vector{*written.ip} : resolve(written.host)) {
             bool known = std::ranges::any_of(members, [&](const auto& member) {
@@ -45,15 +50,18 @@ std::vector<balance::Member> make_members(const config::Service& spec,
             });
             if (known) continue;
             auto target = find_target(before, ip, written.port);
-            if (!target)
+            if (!target) {
                 target = std::make_shared<Target>(ip, written.port, target_text(ip, written.port));
+                target->up = !spec.health.enabled || spec.health.initially_up;
+            }
+            hosts.push_back(written.host);
             members.push_back({.target = std::move(target),
                                .weight = static_cast<uint32_t>(written.weight),
                                .priority = static_cast<uint32_t>(written.priority),
                                .is_backup = written.backup});
         }
     }
-    return members;
+    return {std::move(members), std::move(hosts)};
 }
 
 /// Null when the lists are empty; the one from before when they are the same.
@@ -95,8 +103,9 @@ std::shared_ptr<const Snapshot> Snapshot::build(config::Config config, const Res
             for (const auto& service : before->services_)
                 if (service && service->name == spec.name) old = service.get();
 
+        auto members = make_members(spec, resolve, old);
         std::shared_ptr<Service> service(new Service{
-            spec.name, spec, balance::Pool(spec.balance, make_members(spec, resolve, old))});
+            spec.name, spec, balance::Pool(spec.balance, members.all), std::move(members.hosts)});
         if (old) service->pool.continue_after(old->pool);
         service->common_list = snapshot->common_list_;
         guard(*service, old);

@@ -26,6 +26,7 @@ struct Service {
     std::string name;
     config::Service spec;
     balance::Pool pool;
+    std::vector<std::string> hosts;  ///< of each target of the pool: as the file names it
     std::shared_ptr<const access::List> common_list = {};  ///< of all services; may be null
     std::shared_ptr<const access::List> own_list = {};     ///< may be null
     std::shared_ptr<access::Sources> sources = {};         ///< null when it has no limits

@@ -577,8 +577,8 @@ TEST_CASE("services may share a port at different addresses, and only there") {
 }
 
 TEST_CASE("keys that are planned are told apart from keys that are wrong") {
-    for (auto text : {service("targets = ['original']"), service("[[capture]]\ntype = 'redirect'"),
-                      service("health = { type = 'http' }")}) {
+    for (auto text :
+         {service("targets = ['original']"), service("[[capture]]\ntype = 'redirect'")}) {
         auto error = refusal(text);
         CAPTURE(error);
         CHECK(contains(error, "available in this version"));
