@@ -127,10 +127,12 @@ Task<Outcome> check_http(const config::HttpCheck& check, Probe& probe, Talk& tal
     const auto pattern = config::quoted(check.body->text());
     if (error == ENODATA)
         co_return Outcome::bad(format("check failed: the body did not match {}", pattern));
-    if (error == EFBIG || error == ETIMEDOUT)
-        co_return Outcome::bad(format("check failed: {} of the answer did not match {}",
-                                      error == EFBIG ? "the first 64 KiB" : "what came in time",
-                                      pattern));
+    if (error == ETIMEDOUT)
+        co_return Outcome::bad(format("check failed: the body did not match {} within {}", pattern,
+                                      to_text(probe.spec.timeout)));
+    if (error == EFBIG)
+        co_return Outcome::bad(
+            format("check failed: the first 64 KiB of the answer did not match {}", pattern));
     co_return failed_with(error, probe);
 }
 

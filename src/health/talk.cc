@@ -122,6 +122,8 @@ Outcome Talk::handshake_failed(int error) const {
         why = tls_->error();
     else if (error == ENODATA)
         why = "the target ended the connection";
+    else if (error == ECONNRESET || error == EPIPE)
+        why = "the target reset the connection";
     else if (error == EFBIG)
         why = "it has no end";
     else
