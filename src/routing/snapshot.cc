@@ -52,6 +52,7 @@ Members make_members(const config::Service& spec, const Snapshot::Resolve& resol
             auto target = find_target(before, ip, written.port);
             if (!target) {
                 target = std::make_shared<Target>(ip, written.port, target_text(ip, written.port));
+                // Until health/ knows better.
                 target->up = !spec.health.enabled || spec.health.initially_up;
             }
             hosts.push_back(written.host);

@@ -6,6 +6,9 @@
 #include "config/config.h"
 #include "config/words.h"
 #include "support/catch.h"
+#include "support/log_lines.h"
+#include "support/proxify_process.h"
+#include "support/temp_dir.h"
 
 using namespace proxify;
 using namespace std::chrono_literals;
@@ -202,6 +205,19 @@ TEST_CASE("edges of what a health table takes") {
         CHECK(refusal(exact) == "accepted");
         CHECK(refusal(over) != "accepted");
     }
+}
+
+TEST_CASE("every health check in the pages for people is a good one") {
+    int examples = 0;
+    for (auto page : {"/docs/targets.md", "/docs/balancing.md"})
+        for (const auto& line : test::lines_of(test::read_file(test::source_root() + page))) {
+            constexpr std::string_view key = "health = { ";
+            auto begin = line.find_first_not_of(' ');
+            if (begin == std::string::npos || !line.substr(begin).starts_with(key)) continue;
+            CHECK(refusal(line.substr(begin + key.size() - 2)) == "accepted");
+            ++examples;
+        }
+    CHECK(examples >= 10);
 }
 
 TEST_CASE("proxify check shows what a check does") {
