@@ -116,6 +116,71 @@ TEST_CASE("a program is told of its target") {
                                    "PROXIFY_ADDRESS=2001:db8::1", "PROXIFY_PORT=81"});
 }
 
+// ---- the line before programs
+
+namespace {
+
+struct Visitors {
+    int inside = 0, most_inside = 0, served = 0;
+};
+
+io::Task<> come(io::Loop& loop, Turnstile& turnstile, Duration stay, Visitors& visitors) {
+    Turnstile::Visit visit(turnstile);
+    co_await visit.enter();
+    visitors.most_inside = std::max(visitors.most_inside, ++visitors.inside);
+    if (stay > 0s) co_await loop.sleep(stay);
+    --visitors.inside;
+    ++visitors.served;
+}
+
+}  // namespace
+
+TEST_CASE("a turnstile lets in as many as it has places, and everyone in the end") {
+    World world(1, {});
+    io::Loop loop(*io::Ring::open({}));
+    Turnstile turnstile(loop, 3);
+    Visitors visitors;
+    for (int i = 0; i < 20; ++i) loop.spawn(come(loop, turnstile, 1s, visitors));
+    CHECK(visitors.inside == 3);
+    loop.stop();
+    loop.run();
+    CHECK(visitors.served == 20);
+    CHECK(visitors.most_inside == 3);
+}
+
+TEST_CASE("those who leave at once do not stand on each other's stacks") {
+    World world(1, {});
+    io::Loop loop(*io::Ring::open({}));
+    Turnstile turnstile(loop, 1);
+    Visitors visitors;
+    constexpr int crowd = 100'000;
+    loop.spawn(come(loop, turnstile, 1s, visitors));
+    for (int i = 0; i < crowd; ++i) loop.spawn(come(loop, turnstile, 0s, visitors));
+    loop.stop();
+    loop.run();
+    CHECK(visitors.served == crowd + 1);
+}
+
+TEST_CASE("who gives up leaves the line to the others") {
+    World world(1, {});
+    io::Loop loop(*io::Ring::open({}));
+    Turnstile turnstile(loop, 1);
+    Visitors visitors;
+    loop.spawn(come(loop, turnstile, 1s, visitors));
+    bool came = true;
+    Turnstile::Visit impatient(turnstile);
+    auto wait = [](Turnstile::Visit& visit, bool& result) -> io::Task<> {
+        result = co_await visit.enter();
+    };
+    loop.spawn(wait(impatient, came));
+    loop.spawn(come(loop, turnstile, 1s, visitors));
+    impatient.give_up();
+    CHECK_FALSE(came);
+    loop.stop();
+    loop.run();
+    CHECK(visitors.served == 2);
+}
+
 // ---- on a clock of their own
 
 namespace {
