@@ -34,6 +34,15 @@ Duration next_interval(const Verdict& verdict, const config::HealthSpec& spec) {
     return verdict.up() ? spec.interval : spec.down_interval.value_or(spec.interval);
 }
 
+std::optional<std::string> certificate_warning(Duration ends_in, Duration warn_within,
+                                               std::optional<Time> said, Time now) {
+    if (ends_in > warn_within || (said && now - *said < 24h)) return std::nullopt;
+    const bool has_ended = ends_in < 0s;
+    const auto minutes = std::chrono::floor<std::chrono::minutes>(has_ended ? -ends_in : ends_in);
+    return has_ended ? format("ended {} ago", to_text(minutes))
+                     : format("ends in {}", to_text(minutes));
+}
+
 namespace {
 
 /// Where a target is checked. Nothing for one that follows the dialled port of several: no single
@@ -136,20 +145,17 @@ void Health::tell_of_change(const std::string& service, const balance::Target& t
 
 void Health::warn_of_certificate(Check& check, const Outcome& outcome) {
     auto* tls = std::get_if<config::TlsCheck>(&check.spec.check);
-    if (!tls || !outcome.certificate_ends_in || *outcome.certificate_ends_in > tls->expiry_warning)
-        return;
-    if (check.warned_at && loop_.now() - *check.warned_at < certificate_warning_interval) return;
+    if (!tls || !outcome.certificate_ends_in) return;
+    const Duration ends_in = *outcome.certificate_ends_in;
+    auto warning = certificate_warning(ends_in, tls->expiry_warning, check.warned_at, loop_.now());
+    if (!warning) return;
     check.warned_at = loop_.now();
-    const Duration left = *outcome.certificate_ends_in;
-    const Duration rounded = std::chrono::floor<std::chrono::minutes>(left < 0s ? -left : left);
-    const auto when = left < 0s ? format("ended {} ago", to_text(rounded))
-                                : format("ends in {}", to_text(rounded));
     log_.write(telemetry::Level::warn, "certificate_expires",
                format("the certificate of target {} of service {} {}", check.subject.target,
-                      check.subject.service, when),
+                      check.subject.service, *warning),
                {{"service", check.subject.service},
                 {"target", check.subject.target},
-                {"seconds_left", std::to_string(left / 1s)}});
+                {"seconds_left", std::to_string(ends_in / 1s)}});
 }
 
 void Health::stop() {

@@ -48,8 +48,10 @@ class Verdict {
 /// How long to wait for the next check, before any jitter. Pure.
 Duration next_interval(const Verdict& verdict, const config::HealthSpec& spec);
 
-/// How often it is said that a target's certificate ends.
-constexpr Duration certificate_warning_interval = 24h;
+/// "ends in 9h30m" or "ended 2h ago", of a certificate that is good for so long yet. Nothing when
+/// that is longer than `warn_within`, or when it was said less than a day ago.
+std::optional<std::string> certificate_warning(Duration ends_in, Duration warn_within,
+                                               std::optional<Time> said, Time now);
 
 class Health {
   public:
@@ -83,7 +85,7 @@ class Health {
         Verdict verdict;
         io::Signal wake;
         Probe* probe = nullptr;         ///< while a check is under way
-        std::optional<Time> warned_at;  ///< that the certificate ends
+        std::optional<Time> warned_at;  ///< of its certificate
         bool stopping = false;
     };
 

@@ -45,6 +45,20 @@ TEST_CASE("without intervals of their own, doubt and being down have the usual o
     }
 }
 
+TEST_CASE("that a certificate ends is said within its span, once a day") {
+    const Time now{};
+    auto said_of = [&](Duration ends_in, std::optional<Time> said = {}) {
+        return certificate_warning(ends_in, 336h, said, now).value_or("");
+    };
+    CHECK(said_of(336h + 1s) == "");
+    CHECK(said_of(336h) == "ends in 336h");
+    CHECK(said_of(90min + 59s) == "ends in 1h30m");
+    CHECK(said_of(59s) == "ends in 0s");
+    CHECK(said_of(-61s) == "ended 1m ago");
+    CHECK(said_of(1h, now - 24h + 1s) == "");
+    CHECK(said_of(1h, now - 24h) == "ends in 1h");
+}
+
 TEST_CASE("the head of an HTTP answer") {
     struct Row {
         std::string bytes;

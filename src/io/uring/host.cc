@@ -169,19 +169,18 @@ int Child::start(const std::vector<std::string>& command,
 }
 
 Child::~Child() {
-    if (pid_ > 0) {
-        kill();
-        reap();
-    }
+    if (pid_ < 0) return;
+    kill();
+    reap();
 }
 
 void Child::kill() {
     // Until it is reaped the number is its own, and its group's.
-    ::kill(-pid_, SIGKILL);
+    if (pid_ > 0) ::kill(-pid_, SIGKILL);
 }
 
 Child::End Child::reap() {
-    // As long as it is not reaped, its group cannot be anybody else's.
+    // First only a look, so that its group is killed while it is still its own.
     siginfo_t info{};
     int waited;
     do waited = ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOWAIT);
