@@ -303,17 +303,22 @@ cd ")" + directory.path().string() +
                            R"("
 env > env.new; mv env.new env
 ls -l /proc/$$/fd > fds.new; mv fds.new fds
-grep -E '^Sig(Blk|Ign)|^PPid' /proc/$$/status > status.new; mv status.new status
 test "$1" = "an argument"
 )");
     std::filesystem::permissions(script, std::filesystem::perms::owner_all);
     auto proxify = Proxify::start(
-        ns, {.config = config_of({
-                 {"good", "[::1]:9001",
-                  format(R"(type = "exec", command = ["{}", "an argument"], port = 82)", script)},
-                 {"bad", "127.0.0.1:9001", format(R"(type = "exec", command = "{}")", script)},
-             })});
-    REQUIRE(eventually([&] { return is_up(proxify, "good"); }));
+        ns,
+        {.config = config_of({
+             {"good", "[::1]:9001",
+              format(R"(type = "exec", command = ["{}", "an argument"], port = 82)", script)},
+             {"bad", "127.0.0.1:9001", format(R"(type = "exec", command = "{}")", script)},
+             // A shell changes its signals now and then; cp does not.
+             {"copies", "127.0.0.1:9001",
+              format(R"(type = "exec", command = ["/bin/cp", "/proc/self/status", "{}/status"])",
+                     directory.path().string()),
+              R"(interval = "10m", timeout = "10s", rise = 1)"},
+         })});
+    for (auto name : {"good", "copies"}) REQUIRE(eventually([&] { return is_up(proxify, name); }));
     stay_down(proxify, {"bad"});
     proxify.reload(config_of(
         {{"good", "[::1]:9001",
