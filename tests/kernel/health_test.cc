@@ -123,6 +123,7 @@ TEST_CASE("http checks of nginx: status, body, method, host", "[P-45]") {
     write_file(directory / "nginx.conf", format(R"(
 user root;
 daemon off;
+master_process off;
 pid {0}/pid;
 error_log {0}/error.log;
 events {{}}
