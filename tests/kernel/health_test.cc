@@ -432,7 +432,7 @@ TEST_CASE("the address and the port that are checked may be others than the targ
     REQUIRE(eventually([&] { return is_up(proxify, "elsewhere"); }));
     CHECK(answered_by(ns, "127.0.0.1:5001") == "target");
     stay_down(proxify, {"nowhere"});
-    CHECK(answered_by(ns, "127.0.0.1:5002") == "reset");
+    CHECK(answered_by(ns, "127.0.0.1:5002") == "refused");
 }
 
 TEST_CASE("a target that never answers is down by each type of check, in time", "[P-45]") {
