@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "balance/target.h"
+#include "base/expect.h"
 #include "config/config.h"
 
 namespace proxify::balance {
@@ -19,8 +20,11 @@ namespace proxify::balance {
 /// The targets that one client has been tried on already: never tried on again.
 class Tried {
   public:
-    static constexpr size_t count_max = 16;
-    void add(const Target& target) { targets_[count_++] = &target; }
+    static constexpr size_t count_max = config::tries_max;
+    void add(const Target& target) {
+        expect(count_ < count_max, "no client is tried more often than the file may say");
+        targets_[count_++] = &target;
+    }
     bool contains(const Target& target) const {
         for (size_t i = 0; i < count_; ++i)
             if (targets_[i] == &target) return true;

@@ -7,11 +7,13 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "base/address.h"
 #include "base/clock.h"
 #include "base/result.h"
+#include "pattern/pattern.h"
 
 namespace proxify::config {
 
@@ -55,6 +57,59 @@ struct TargetSpec {
 /// How a target is chosen; docs/balancing.md describes each.
 enum class Balance { round_robin, least_connections, random, source_hash, maglev, first };
 
+/// Statuses first..last of an HTTP answer, both included.
+struct StatusRange {
+    int first = 200;
+    int last = 399;
+    bool operator==(const StatusRange&) const = default;
+};
+
+/// How a check speaks TLS.
+struct TlsSpec {
+    std::string name;     ///< of the target, for SNI and `verify`; empty: as the file names it
+    bool verify = false;  ///< its certificate must be good; else any will do
+    bool operator==(const TlsSpec&) const = default;
+};
+
+// The types of checks. Each begins with a TCP connect, but for a program.
+
+struct TcpCheck {
+    bool operator==(const TcpCheck&) const = default;
+};
+
+struct HttpCheck {
+    std::string method = "GET";
+    std::string path = "/";
+    std::string host;  ///< empty: as the file names the target
+    std::vector<StatusRange> statuses{StatusRange{}};
+    std::optional<pattern::Pattern> body;  ///< must be found in it
+    std::optional<TlsSpec> tls;
+    bool operator==(const HttpCheck&) const = default;
+};
+
+/// Says something and waits for something; either may be left out.
+struct SendCheck {
+    std::string send;
+    std::string expect;  ///< these bytes must come
+    std::optional<pattern::Pattern> expect_pattern;
+    bool operator==(const SendCheck&) const = default;
+};
+
+struct TlsCheck {
+    TlsSpec tls;
+    Duration expiry_warning = 14 * 24h;  ///< so long before the certificate ends, and after
+    bool operator==(const TlsCheck&) const = default;
+};
+
+struct ExecCheck {
+    std::vector<std::string> command;  ///< a full path, and arguments
+    bool operator==(const ExecCheck&) const = default;
+};
+
+using Check = std::variant<TcpCheck, HttpCheck, SendCheck, TlsCheck, ExecCheck>;
+/// The index of each.
+enum class CheckType { tcp, http, send, tls, exec };
+
 struct HealthSpec {
     bool enabled = true;
     Duration interval = 2s;
@@ -62,6 +117,11 @@ struct HealthSpec {
     int rise = 2;                  ///< so many good checks in a row bring a target back
     int fall = 3;                  ///< so many bad ones take it out
     std::optional<uint16_t> port;  ///< checked instead of the target's own
+    std::optional<Ip> address;     ///< the same
+    std::optional<Duration> fast_interval = {};  ///< while some checks speak against the state
+    std::optional<Duration> down_interval = {};  ///< while it is down
+    bool initially_up = true;                    ///< before the first check
+    Check check = {};
     bool operator==(const HealthSpec&) const = default;
 };
 
@@ -118,6 +178,9 @@ struct Queue {
 
 /// How bytes move: bulk through a pipe in the kernel, or all of them through buffers of ours.
 enum class RelayMode { automatic, copy };
+
+/// A client who has met so many dead targets is better told than kept.
+inline constexpr int tries_max = 16;
 
 struct Service {
     std::string name;

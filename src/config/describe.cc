@@ -5,6 +5,7 @@
 #include "base/format.h"
 #include "config/config.h"
 #include "config/names.h"
+#include "config/words.h"
 
 namespace proxify::config {
 namespace {
@@ -87,11 +88,64 @@ std::string describe_target(const TargetSpec& target, const Config& config) {
     return notes.empty() ? target.text : format("{}  ({})", target.text, notes);
 }
 
-std::string describe_health(const HealthSpec& health) {
-    if (!health.enabled) return "not checked; only real connections tell";
-    auto port = health.port ? format(" on port {}", *health.port) : "";
-    return format("tcp{} every {}, timeout {}; up after {}, down after {}", port,
-                  to_text(health.interval), to_text(health.timeout), health.rise, health.fall);
+void describe_tls(const TlsSpec& tls, std::vector<std::string>& out) {
+    if (!tls.name.empty()) out.push_back("name " + tls.name);
+    if (tls.verify) out.push_back("certificate verified");
+}
+
+/// What a check does, in parts.
+std::vector<std::string> describe_check(const Check& check) {
+    if (auto* http = std::get_if<HttpCheck>(&check)) {
+        std::vector<std::string> out{format("{} {}", http->method, http->path)};
+        if (!http->host.empty()) out.push_back("host " + http->host);
+        if (http->tls) {
+            out.push_back("over TLS");
+            describe_tls(*http->tls, out);
+        }
+        out.push_back("status " + listed(http->statuses));
+        if (http->body) out.push_back("body with " + quoted(http->body->text()));
+        return out;
+    }
+    if (auto* send = std::get_if<SendCheck>(&check)) {
+        std::vector<std::string> out;
+        if (!send->send.empty()) out.push_back("sends " + quoted(send->send));
+        if (!send->expect.empty()) out.push_back("expects " + quoted(send->expect));
+        if (send->expect_pattern)
+            out.push_back("expects a match of " + quoted(send->expect_pattern->text()));
+        return out;
+    }
+    if (auto* tls = std::get_if<TlsCheck>(&check)) {
+        std::vector<std::string> out;
+        describe_tls(tls->tls, out);
+        out.push_back(
+            format("warns when its certificate ends within {}", to_text(tls->expiry_warning)));
+        return out;
+    }
+    if (auto* exec = std::get_if<ExecCheck>(&check)) {
+        std::string words;
+        for (const auto& word : exec->command)
+            words += (words.empty() ? "" : " ") + printable(word);
+        return {words};
+    }
+    return {};
+}
+
+void describe_health(const HealthSpec& health, Page& page) {
+    if (!health.enabled) return page.line("health", "not checked; only real connections tell");
+    std::string where, pace;
+    if (health.address) where += " at " + health.address->text();
+    if (health.port) where += format(" on port {}", *health.port);
+    if (health.fast_interval) pace += format(", {} in doubt", to_text(*health.fast_interval));
+    if (health.down_interval) pace += format(", {} while down", to_text(*health.down_interval));
+    auto type = name_of(static_cast<CheckType>(health.check.index()), check_type_names);
+    page.line("health",
+              format("{}{} every {}{}, timeout {}; {}up after {}, down after {}", type, where,
+                     to_text(health.interval), pace, to_text(health.timeout),
+                     health.initially_up ? "" : "down at first; ", health.rise, health.fall));
+    std::string parts;
+    for (const auto& part : describe_check(health.check))
+        parts += (parts.empty() ? "" : "; ") + part;
+    if (!parts.empty()) page.line("", parts);
 }
 
 std::string describe_timeouts(const Timeouts& timeouts) {
@@ -162,7 +216,7 @@ std::string describe_service(const Service& service, const Config& config) {
                                  : format("{}, at most {} % of the average for each target",
                                           name_of(service.balance, balance_names),
                                           service.hash_balance_factor));
-    page.line("health", describe_health(service.health));
+    describe_health(service.health, page);
     if (auto timeouts = describe_timeouts(service.timeouts); !timeouts.empty())
         page.line("timeouts", timeouts);
     bool is_limited = service.max_connections != 0 ||

@@ -42,6 +42,9 @@ struct Draft {
 Draft read_file_sections(const Table& file, Problems& problems);
 DraftService read_service(const Value& value, const Table& table, Problems& problems);
 void read_target_list(const Value& value, DraftService& draft, Problems& problems);
+class Fields;
+/// The keys in `health` that belong to one type of check, whose table is at `at`.
+void read_check(CheckType type, Position at, Fields& fields, HealthSpec& health);
 void read_health(const Value& value, HealthSpec& health, Problems& problems);
 
 /// Judges the draft as a whole: is a port in two services, does the default service exist.

@@ -24,8 +24,12 @@ static constexpr std::string_view service_keys[] = {
     "deny",     "on_deny",  "limits",    "count_ports"};
 static constexpr std::string_view target_keys[] = {"address", "weight", "priority", "backup",
                                                    "max_connections"};
-static constexpr std::string_view health_keys[] = {"type", "interval", "timeout",
-                                                   "rise", "fall",     "port"};
+static constexpr std::string_view health_keys[] = {
+    "type",   "interval",   "fast_interval", "down_interval",  "timeout",
+    "rise",   "fall",       "initial",       "address",        "port",
+    "method", "path",       "host",          "status",         "body",
+    "tls",    "sni",        "verify",        "send",           "send_hex",
+    "expect", "expect_hex", "expect_regex",  "expiry_warning", "command"};
 static constexpr std::string_view timeouts_keys[] = {"connect", "idle", "half_close"};
 static constexpr std::string_view queue_keys[] = {"size", "timeout"};
 static constexpr std::string_view ejection_keys[] = {"failures", "time", "max_time", "max_share"};

@@ -17,6 +17,15 @@ inline constexpr Name<Balance> balance_names[] = {
     {"random", Balance::random},           {"source-hash", Balance::source_hash},
     {"maglev", Balance::maglev},           {"first", Balance::first}};
 
+inline constexpr Name<CheckType> check_type_names[] = {{"tcp", CheckType::tcp},
+                                                       {"http", CheckType::http},
+                                                       {"send", CheckType::send},
+                                                       {"tls", CheckType::tls},
+                                                       {"exec", CheckType::exec}};
+
+/// What a target counts as before it was checked.
+inline constexpr Name<bool> initial_names[] = {{"up", true}, {"down", false}};
+
 inline constexpr Name<RelayMode> relay_names[] = {{"auto", RelayMode::automatic},
                                                   {"copy", RelayMode::copy}};
 

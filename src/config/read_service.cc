@@ -140,7 +140,7 @@ DraftService read_service(const Value& value, const Table& table, Problems& prob
     if (auto* health = fields.find("health")) read_health(*health, service.health, problems);
     if (auto* timeouts = fields.find("timeouts"))
         read_timeouts(*timeouts, service.timeouts, problems);
-    fields.count("tries", {1, 100}, service.tries);
+    fields.count("tries", {1, tries_max}, service.tries);
     fields.count("max_connections", {1, connections_max}, service.max_connections);
     if (auto* queue = fields.find("queue")) read_queue(*queue, service.queue, problems);
     fields.duration("slow_start", {}, service.slow_start);

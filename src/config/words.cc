@@ -215,7 +215,78 @@ Understood<Prefix> read_prefix(std::string_view text) {
     return *prefix;
 }
 
+// ---- what checks say and hear
+
+static int hex_digit(char c) {
+    if (is_digit(c)) return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+    return -1;
+}
+
+Understood<StatusRange> read_statuses(std::string_view text) {
+    auto read_status = [](std::string_view part) {
+        int status = 0;
+        auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), status);
+        bool whole = error == std::errc() && end == part.data() + part.size();
+        return whole && status >= 100 && status <= 599 ? status : 0;
+    };
+    auto dash = text.find('-');
+    int first = read_status(text.substr(0, dash));
+    int last = dash == std::string_view::npos ? first : read_status(text.substr(dash + 1));
+    if (first == 0 || last == 0)
+        return std::unexpected(Complaint{
+            format(R"(expected a number from 100 to 599 or a range like "200-399", found {})",
+                   quoted(text)),
+            {}});
+    if (first > last)
+        return std::unexpected(Complaint{format("the range {} ends before it begins", quoted(text)),
+                                         format(R"(write "{}-{}")", last, first)});
+    return StatusRange{first, last};
+}
+
+Understood<std::string> read_hex(std::string_view text) {
+    std::string bytes;
+    for (size_t i = 0; i < text.size();) {
+        if (text[i] == ' ') {
+            ++i;
+            continue;
+        }
+        int high = hex_digit(text[i]), low = i + 1 < text.size() ? hex_digit(text[i + 1]) : -1;
+        if (high < 0 || low < 0) {
+            bytes.clear();
+            break;
+        }
+        bytes += static_cast<char>(16 * high + low);
+        i += 2;
+    }
+    if (bytes.empty())
+        return std::unexpected(Complaint{
+            format(
+                R"(expected bytes as pairs of hexadecimal digits, such as "50 49 4e 47", found {})",
+                quoted(text)),
+            {}});
+    return bytes;
+}
+
+Understood<pattern::Pattern> read_pattern(std::string_view text) {
+    auto compiled = pattern::Pattern::compile(text);
+    if (compiled) return *std::move(compiled);
+    return std::unexpected(Complaint{
+        format("{} is not a regular expression: {}", quoted(text), printable(compiled.error())),
+        "the syntax is RE2's: Perl's without what needs to look back"});
+}
+
 // ---- text for messages
+
+std::string listed(const std::vector<StatusRange>& ranges) {
+    std::string out;
+    for (auto [first, last] : ranges) {
+        if (!out.empty()) out += ", ";
+        out += first == last ? format("{}", first) : format("{}-{}", first, last);
+    }
+    return out;
+}
 
 std::string printable(std::string_view text) {
     constexpr size_t bytes_max = 100;

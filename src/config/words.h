@@ -33,6 +33,18 @@ Understood<TargetSpec> read_target(std::string_view text);
 /// "10.0.0.0/8", "2001:db8::/32", "203.0.113.7": a network, without bits beyond its length.
 Understood<Prefix> read_prefix(std::string_view text);
 
+/// "200-399", or "204" for a range of one; statuses are 100 to 599.
+Understood<StatusRange> read_statuses(std::string_view text);
+
+/// "0d 0a", "0D0A": bytes as pairs of hexadecimal digits, with spaces between pairs or not.
+Understood<std::string> read_hex(std::string_view text);
+
+/// A regular expression.
+Understood<pattern::Pattern> read_pattern(std::string_view text);
+
+/// "200-399, 418"
+std::string listed(const std::vector<StatusRange>& ranges);
+
 /// Text for a message: on one line, without control characters, shortened when it is very long.
 std::string printable(std::string_view text);
 /// The same in double quotes.

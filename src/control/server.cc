@@ -77,8 +77,10 @@ Result<std::unique_ptr<Server>> Server::open(const Options& options) {
     TRY_TO(config, config::load(options.config_path));
     // Signals first: every thread that comes after has them blocked.
     TRY_TO(signals, Signals::open({SIGINT, SIGTERM, SIGHUP}));
-    TRY_TO(ring,
-           Ring::open({.entries = 256, .completions = 4096, .buffers = 8, .buffer_size = 512}));
+    // The buffers are for answers to health checks.
+    TRY_TO(
+        ring,
+        Ring::open({.entries = 256, .completions = 4096, .buffers = 8, .buffer_size = 16 * 1024}));
     std::unique_ptr<Server> server(
         new Server(options, config, std::move(ring), std::move(signals)));
     TRY(server->start(config));

@@ -2,10 +2,10 @@
 #include "health/health.h"
 
 #include <algorithm>
-#include <cstring>
 #include <optional>
 
 #include "base/format.h"
+#include "health/checks.h"
 
 namespace proxify::health {
 
@@ -31,23 +31,32 @@ void Verdict::condemn() {
     in_a_row_ = 0;
 }
 
+Duration next_interval(const Verdict& verdict, const config::HealthSpec& spec) {
+    if (verdict.wavers()) return spec.fast_interval.value_or(spec.interval);
+    return verdict.up() ? spec.interval : spec.down_interval.value_or(spec.interval);
+}
+
+std::optional<std::string> certificate_warning(Duration ends_in, Duration warn_within,
+                                               std::optional<Time> said, Time now) {
+    if (ends_in > warn_within || (said && now - *said < 24h)) return std::nullopt;
+    const bool has_ended = ends_in < 0s;
+    const auto minutes = std::chrono::floor<std::chrono::minutes>(has_ended ? -ends_in : ends_in);
+    return has_ended ? format("ended {} ago", to_text(minutes))
+                     : format("ends in {}", to_text(minutes));
+}
+
 namespace {
 
 /// Where a target is checked. Nothing for one that follows the dialled port of several: no single
 /// port speaks for it, so it counts as up, and a client that finds one dead is tried elsewhere.
 std::optional<Address> check_address(const config::Service& spec, const balance::Target& target) {
-    if (spec.health.port) return Address{target.ip, *spec.health.port};
-    if (target.port.kind == config::TargetPort::Kind::fixed)
-        return Address{target.ip, target.port.value};
+    const Ip ip = spec.health.address.value_or(target.ip);
+    if (spec.health.port) return Address{ip, *spec.health.port};
+    if (target.port.kind == config::TargetPort::Kind::fixed) return Address{ip, target.port.value};
     if (!spec.has_one_port()) return std::nullopt;
-    return target.for_dialled(spec.ports[0].first);
-}
-
-std::string describe(int error, const config::HealthSpec& spec) {
-    if (error == 0) return "check passed";
-    if (error == ETIMEDOUT) return format("no answer to a check within {}", to_text(spec.timeout));
-    if (error == ELOOP) return "it is proxify itself, which listens there";
-    return format("check failed: {}", std::strerror(error));
+    auto at = target.for_dialled(spec.ports[0].first);
+    if (at) at->ip = ip;
+    return at;
 }
 
 }  // namespace
@@ -61,21 +70,26 @@ void Health::follow(const routing::Snapshot& snapshot) {
     ejections_.follow(snapshot);
     for (const auto& [name, service] : services_) {
         const auto& spec = service->spec.health;
-        for (const auto& target : service->pool.targets()) {
+        for (size_t i = 0; i < service->pool.targets().size(); ++i) {
+            const auto& target = service->pool.targets()[i];
             target->is_local = dial::is_local(loop_.ring(), target->ip);
             auto address = check_address(service->spec, *target);
             if (!spec.enabled || !address) {
                 if (target->set_up(true, loop_.now())) tell_of_change(name, *target);
                 continue;
             }
+            Subject subject{service->name, target->text, service->hosts[i], *address};
             auto known = before.find(target.get());
             if (known != before.end() && known->second->spec == spec &&
-                known->second->address == *address) {
+                known->second->subject == subject) {
                 checks_.insert(before.extract(known));
                 continue;
             }
-            auto check = std::make_shared<Check>(loop_, name, spec, *address, target);
-            if (known != before.end()) check->verdict = known->second->verdict;
+            auto check = std::make_shared<Check>(loop_, std::move(subject), spec, target);
+            if (known != before.end()) {
+                check->verdict.continue_from(known->second->verdict);
+                check->warned_at = known->second->warned_at;
+            }
             checks_[target.get()] = check;
             loop_.spawn(run(check));
         }
@@ -91,21 +105,19 @@ Task<> Health::run(std::shared_ptr<Check> check) {
     while (!check->stopping) {
         auto& target = *check->target;
         target.is_local = dial::is_local(loop_.ring(), target.ip);
-        int error = co_await dial::dial(loop_, guard_, check->address, target.is_local,
-                                        check->spec.timeout, check->attempt);
-        // A check leaves no TIME_WAIT behind, here or there, however often it runs.
-        if (check->attempt.socket) check->attempt.socket.reset_on_close();
-        check->attempt.socket = Socket();
+        Probe probe(common_, check->subject, check->spec);
+        check->probe = &probe;
+        const Outcome outcome = co_await examine(probe);
+        check->probe = nullptr;
         if (check->stopping) break;
 
         // Running out of something here says nothing about the target.
-        bool is_ours = error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS ||
-                       error == EADDRNOTAVAIL;
-        if (!is_ours) {
-            check->verdict.judge(error == 0);
-            set_state(*check, describe(error, check->spec));
+        if (outcome.is != Outcome::Is::unknown) {
+            check->verdict.judge(outcome.is == Outcome::Is::good);
+            set_state(*check, outcome.reason);
         }
-        co_await check->wake.wait(with_jitter(check->spec.interval));
+        warn_of_certificate(*check, outcome);
+        co_await check->wake.wait(with_jitter(next_interval(check->verdict, check->spec)));
     }
 }
 
@@ -142,10 +154,10 @@ void Health::set_state(Check& check, const std::string& reason) {
     target.set_up(up, loop_.now());
     log_.write(up ? telemetry::Level::info : telemetry::Level::warn,
                up ? "target_up" : "target_down",
-               format("target {} of service {} is {}: {}", target.text, check.service,
+               format("target {} of service {} is {}: {}", target.text, check.subject.service,
                       up ? "up" : "down", reason),
-               {{"service", check.service}, {"target", target.text}, {"reason", reason}});
-    tell_of_change(check.service, target);
+               {{"service", check.subject.service}, {"target", target.text}, {"reason", reason}});
+    tell_of_change(check.subject.service, target);
 }
 
 void Health::tell_of_change(const std::string& service, const balance::Target& target) {
@@ -174,6 +186,21 @@ void Health::look_for_panic(const routing::Service& service) {
                {{"service", service.name}});
 }
 
+void Health::warn_of_certificate(Check& check, const Outcome& outcome) {
+    auto* tls = std::get_if<config::TlsCheck>(&check.spec.check);
+    if (!tls || !outcome.certificate_ends_in) return;
+    const Duration ends_in = *outcome.certificate_ends_in;
+    auto warning = certificate_warning(ends_in, tls->expiry_warning, check.warned_at, loop_.now());
+    if (!warning) return;
+    check.warned_at = loop_.now();
+    log_.write(telemetry::Level::warn, "certificate_expires",
+               format("the certificate of target {} of service {} {}", check.subject.target,
+                      check.subject.service, *warning),
+               {{"service", check.subject.service},
+                {"target", check.subject.target},
+                {"seconds_left", std::to_string(ends_in / 1s)}});
+}
+
 void Health::stop() {
     ejections_.stop();
     for (auto& [target, check] : checks_) end(*check);
@@ -182,7 +209,7 @@ void Health::stop() {
 
 void Health::end(Check& check) {
     check.stopping = true;
-    check.attempt.cancel();
+    if (check.probe) check.probe->cancel();
     check.wake.raise();
 }
 

@@ -3,10 +3,11 @@
 // writer of a target's state.
 //
 // A target counts as up until its first check, which alone decides; from then on `fall` bad checks
-// in a row take it out and `rise` good ones bring it back. Real clients teach as well: when as many
-// connects of theirs in a row have failed as checks may fail, the target is out at once and the
-// next good checks bring it back. A target that is not checked, or whose trouble checks do not see,
-// is ejected for a while instead: ejection.h.
+// in a row take it out and `rise` good ones bring it back. One that is to begin as down waits for
+// `rise` good ones. Real clients teach as well: when as many connects of theirs in a row have
+// failed as checks may fail, the target is out at once and the next good checks bring it back. A
+// target that is not checked, or whose trouble checks do not see, is ejected for a while instead:
+// ejection.h.
 #pragma once
 
 #include <functional>
@@ -14,8 +15,8 @@
 #include <memory>
 #include <string>
 
-#include "dial/dial.h"
 #include "health/ejection.h"
+#include "health/probe.h"
 #include "io/loop.h"
 #include "routing/snapshot.h"
 #include "telemetry/log.h"
@@ -25,19 +26,36 @@ namespace proxify::health {
 /// What a target has done lately, and what that means. Pure.
 class Verdict {
   public:
-    Verdict(int rise, int fall) : rise_(rise), fall_(fall) {}
+    Verdict(int rise, int fall, bool initially_up = true)
+        : rise_(rise), fall_(fall), first_(initially_up), up_(initially_up) {}
     /// The next check went well or badly; gives whether the target is up now.
     bool judge(bool good);
     /// Real clients could not reach it: out, until checks bring it back.
     void condemn();
     bool up() const { return up_; }
+    /// Some checks speak against the present state, and not enough yet.
+    bool wavers() const { return in_a_row_ > 0; }
+    /// Goes on from what another one has found out, by its own measure.
+    void continue_from(const Verdict& other) {
+        in_a_row_ = other.in_a_row_;
+        first_ = other.first_;
+        up_ = other.up_;
+    }
 
   private:
     int rise_, fall_;
     int in_a_row_ = 0;  ///< checks that speak against the present state
-    bool first_ = true;
-    bool up_ = true;
+    bool first_;        ///< the next check alone decides
+    bool up_;
 };
+
+/// How long to wait for the next check, before any jitter. Pure.
+Duration next_interval(const Verdict& verdict, const config::HealthSpec& spec);
+
+/// "ends in 9h30m" or "ended 2h ago", of a certificate that is good for so long yet. Nothing when
+/// that is longer than `warn_within`, or when it was said less than a day ago.
+std::optional<std::string> certificate_warning(Duration ends_in, Duration warn_within,
+                                               std::optional<Time> said, Time now);
 
 class Health {
   public:
@@ -49,7 +67,7 @@ class Health {
     Health(io::Loop& loop, telemetry::Journal& log, dial::Guard* guard, OnChange on_change = {})
         : loop_(loop),
           log_(log),
-          guard_(guard),
+          common_(loop, guard),
           on_change_(std::move(on_change)),
           ejections_(loop, log, [this](const std::string& service, const balance::Target& target) {
               tell_of_change(service, target);
@@ -66,21 +84,20 @@ class Health {
 
   private:
     struct Check {
-        Check(io::Loop& loop, std::string service_name, config::HealthSpec how, Address where,
-              std::shared_ptr<balance::Target> what)
-            : service(std::move(service_name)),
-              spec(how),
-              address(where),
-              target(std::move(what)),
-              verdict(how.rise, how.fall),
+        Check(io::Loop& loop, Subject what, config::HealthSpec how,
+              std::shared_ptr<balance::Target> whose)
+            : subject(std::move(what)),
+              spec(std::move(how)),
+              target(std::move(whose)),
+              verdict(spec.rise, spec.fall, spec.initially_up),
               wake(loop) {}
-        std::string service;
+        Subject subject;
         config::HealthSpec spec;
-        Address address;
         std::shared_ptr<balance::Target> target;
         Verdict verdict;
         io::Signal wake;
-        dial::Attempt attempt;
+        Probe* probe = nullptr;         ///< while a check is under way
+        std::optional<Time> warned_at;  ///< of its certificate
         bool stopping = false;
     };
 
@@ -88,12 +105,13 @@ class Health {
     void set_state(Check& check, const std::string& reason);
     void tell_of_change(const std::string& service, const balance::Target& target);
     void look_for_panic(const routing::Service& service);
+    void warn_of_certificate(Check& check, const Outcome& outcome);
     static void end(Check& check);
     Duration with_jitter(Duration interval);
 
     io::Loop& loop_;
     telemetry::Journal& log_;
-    dial::Guard* guard_;
+    Common common_;
     OnChange on_change_;
     std::map<std::string, std::shared_ptr<const routing::Service>> services_;
     std::map<const balance::Target*, std::shared_ptr<Check>> checks_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the control thread hears from the host beside sockets: signals, and changes of a file; and
-// the host's limit on descriptors. Not part of the seam: a simulation has no host.
+// What the control thread hears from the host beside sockets: signals, changes of a file, and the
+// ends of programs that it started; and the host's limit on descriptors. Not part of the seam: a
+// simulation has no host.
 #pragma once
 
 #include <filesystem>
@@ -9,6 +10,8 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/fd.h"
 #include "base/result.h"
@@ -52,6 +55,37 @@ class FileWatch {
         std::set<std::string> names;  ///< those in it that are on our way
     };
     std::map<int, Watched> watched_;  ///< by inotify's number for the directory
+};
+
+/// A program that runs beside us, in a process group of its own. It has none of our descriptors,
+/// signals as a shell would hand them over, and /dev/null for its three streams.
+class Child {
+  public:
+    /// `command` is a full path and its arguments; `environment` ("NAME=value") is added to ours.
+    /// Gives 0, or the errno of why nothing was started.
+    static int start(const std::vector<std::string>& command,
+                     const std::vector<std::string>& environment, std::optional<Child>& out);
+    Child(Child&& other) noexcept
+        : pid_(std::exchange(other.pid_, -1)), ended_(std::move(other.ended_)) {}
+    /// Kills it if it still runs.
+    ~Child();
+
+    /// May be read from when it has ended.
+    Handle ended() const { return static_cast<Handle>(ended_.get()); }
+    /// It, and what it has started.
+    void kill();
+
+    struct End {
+        int status = 0;  ///< what it gave to exit()
+        int signal = 0;  ///< which ended it, or 0
+    };
+    /// Once it has ended. What it has started and left behind ends with it.
+    End reap();
+
+  private:
+    Child(int pid, Fd ended) : pid_(pid), ended_(std::move(ended)) {}
+    int pid_ = -1;
+    Fd ended_;  ///< a pidfd
 };
 
 /// Raises the limit on descriptors as far as this user may, and gives it.

@@ -47,10 +47,22 @@ std::vector<Endpoint> endpoints_of(const config::TargetSpec& written,
     return endpoints;
 }
 
+/// What a check asks for by name: of "_http._tcp.name.example" the part that is a host's.
+std::string host_of(const config::TargetSpec& written) {
+    if (!written.srv) return written.host;
+    const auto protocol = written.host.find('.');
+    return written.host.substr(written.host.find('.', protocol + 1) + 1);
+}
+
+struct Members {
+    std::vector<balance::Member> all;
+    std::vector<std::string> hosts;  ///< one for each
+};
+
 /// Each target of the file, and each address of a name, once, in the order written.
-std::vector<balance::Member> make_members(const config::Service& spec,
-                                          const Snapshot::Resolve& resolve, const Service* before) {
-    std::vector<balance::Member> members;
+Members make_members(const config::Service& spec, const Snapshot::Resolve& resolve,
+                     const Service* before, Time now) {
+    auto [members, hosts] = Members{};
     for (const auto& written : spec.targets) {
         for (const Endpoint& endpoint : endpoints_of(written, resolve)) {
             const Ip& ip = endpoint.ip;
@@ -62,8 +74,13 @@ std::vector<balance::Member> make_members(const config::Service& spec,
             });
             if (known) continue;
             auto target = find_target(before, ip, port);
-            if (!target) target = std::make_shared<Target>(ip, port, target_text(ip, port));
+            if (!target) {
+                target = std::make_shared<Target>(ip, port, target_text(ip, port));
+                // Until health/ knows better.
+                if (spec.health.enabled && !spec.health.initially_up) target->set_up(false, now);
+            }
             target->sessions_max = static_cast<uint32_t>(written.max_connections);
+            hosts.push_back(host_of(written));
             members.push_back(
                 {.target = std::move(target),
                  .weight = written.srv ? endpoint.weight : static_cast<uint32_t>(written.weight),
@@ -71,7 +88,7 @@ std::vector<balance::Member> make_members(const config::Service& spec,
                  .is_backup = written.backup});
         }
     }
-    return members;
+    return {std::move(members), std::move(hosts)};
 }
 
 /// Null when the lists are empty; the one from before when they are the same.
@@ -129,10 +146,12 @@ std::shared_ptr<const Snapshot> Snapshot::build(config::Config config, const Res
         auto admission =
             old ? old->pool.shared_admission() : std::make_shared<balance::Admission>();
         admission->set_sessions_max(static_cast<uint32_t>(spec.max_connections));
+        auto members = make_members(spec, resolve, old, now);
         std::shared_ptr<Service> service(
             new Service{spec.name, spec,
                         balance::Pool({spec.balance, spec.slow_start, spec.hash_balance_factor},
-                                      make_members(spec, resolve, old), std::move(admission))});
+                                      members.all, std::move(admission)),
+                        std::move(members.hosts)});
         if (old) {
             service->pool.continue_after(old->pool);
             service->left = find_left(*old, *service);

@@ -27,6 +27,7 @@ struct Service {
     std::string name;
     config::Service spec;
     balance::Pool pool;
+    std::vector<std::string> hosts;  ///< of each target of the pool: as the file names it
     /// Targets that have left, for as long as sessions hold them: one that returns is the same.
     std::vector<std::weak_ptr<balance::Target>> left = {};
     std::shared_ptr<const access::List> common_list = {};  ///< of all services; may be null

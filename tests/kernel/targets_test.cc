@@ -112,6 +112,18 @@ targets = ["127.0.0.1:9001"]
     CHECK(proxify.process().is_running());
 }
 
+TEST_CASE("as many dead targets are tried as the file may say, and the client is let go",
+          "[P-13]") {
+    IN_NAMESPACE(ns);
+    std::string targets;
+    for (int port = 9101; port <= 9120; ++port)
+        targets += "\"127.0.0.1:" + std::to_string(port) + "\", ";
+    auto proxify =
+        Proxify::start(ns, steered(web("[" + targets + "]", "health = false\ntries = 16")));
+    CHECK(answered_by(ns, "127.0.0.1:5001") == "reset");
+    CHECK(proxify.sessions(1)[0].line.find("tried=16") != std::string::npos);
+}
+
 TEST_CASE("all targets down by health check: the client is refused at once", "[P-13]") {
     IN_NAMESPACE(ns);
     auto proxify =

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/host.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <spawn.h>
 #include <sys/inotify.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -103,6 +107,90 @@ bool FileWatch::changed() {
     }
     if (concerned) watch_path();
     return concerned;
+}
+
+namespace {
+
+/// What posix_spawn is told of the state that a child begins in.
+struct Beginning {
+    posix_spawnattr_t attributes;
+    posix_spawn_file_actions_t files;
+
+    Beginning() {
+        posix_spawnattr_init(&attributes);
+        posix_spawn_file_actions_init(&files);
+        // We block some signals and ignore SIGPIPE, and both would be inherited.
+        sigset_t none, all;
+        sigemptyset(&none);
+        sigfillset(&all);
+        posix_spawnattr_setsigmask(&attributes, &none);
+        posix_spawnattr_setsigdefault(&attributes, &all);
+        posix_spawnattr_setpgroup(&attributes, 0);
+        posix_spawnattr_setflags(
+            &attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+        for (int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+            posix_spawn_file_actions_addopen(&files, fd, "/dev/null", O_RDWR, 0);
+        // All of ours are close-on-exec; those that we were started with may not be.
+        posix_spawn_file_actions_addclosefrom_np(&files, STDERR_FILENO + 1);
+    }
+    Beginning(const Beginning&) = delete;
+    ~Beginning() {
+        posix_spawn_file_actions_destroy(&files);
+        posix_spawnattr_destroy(&attributes);
+    }
+};
+
+std::vector<char*> pointers_to(const std::vector<std::string>& texts) {
+    std::vector<char*> pointers;
+    for (const auto& text : texts) pointers.push_back(const_cast<char*>(text.c_str()));
+    return pointers;
+}
+
+}  // namespace
+
+int Child::start(const std::vector<std::string>& command,
+                 const std::vector<std::string>& environment, std::optional<Child>& out) {
+    auto arguments = pointers_to(command);
+    arguments.push_back(nullptr);
+    auto variables = pointers_to(environment);
+    for (char** ours = environ; *ours; ++ours) variables.push_back(*ours);
+    variables.push_back(nullptr);
+
+    const Beginning beginning;
+    pid_t pid = -1;
+    if (int error = posix_spawn(&pid, arguments[0], &beginning.files, &beginning.attributes,
+                                arguments.data(), variables.data()))
+        return error;
+    Fd ended = Fd::adopt(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+    int error = ended ? 0 : errno;
+    Child child(pid, std::move(ended));
+    if (error == 0) out.emplace(std::move(child));
+    return error;
+}
+
+Child::~Child() {
+    if (pid_ < 0) return;
+    kill();
+    reap();
+}
+
+void Child::kill() {
+    // Until it is reaped the number is its own, and its group's.
+    if (pid_ > 0) ::kill(-pid_, SIGKILL);
+}
+
+Child::End Child::reap() {
+    // First only a look, so that its group is killed while it is still its own.
+    siginfo_t info{};
+    int waited;
+    do waited = ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOWAIT);
+    while (waited < 0 && errno == EINTR);
+    kill();
+    do waited = ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED);
+    while (waited < 0 && errno == EINTR);
+    pid_ = -1;
+    if (info.si_code == CLD_EXITED) return {.status = info.si_status, .signal = 0};
+    return {.status = 0, .signal = info.si_status};
 }
 
 size_t raise_fd_limit() {
