@@ -326,6 +326,7 @@ TEST_CASE("a target that begins as down stays out until `rise` checks were good"
     SECTION("two of three") {
         Checked checked(spec, Door::Answer::accepts);
         CHECK_FALSE(checked.target().up);
+        CHECK_FALSE(checked.target().available);
         checked.run_for(15s);
         CHECK(checked.watching.dials.size() == 2);
         CHECK_FALSE(checked.target().up);

@@ -805,7 +805,7 @@ TEST_CASE("all mistakes are reported at once, in the order of the file") {
           "  targets.toml:2:10: listen: expected a port number from 1 to 65535, found 0\n"
           "  targets.toml:5:10: ports: expected a number from 1 to 65535 or a range like "
           "\"5300-5399\", found 0\n"
-          "  targets.toml:6:9: tries: expected a number from 1 to 100, found 0\n"
+          "  targets.toml:6:9: tries: expected a number from 1 to 16, found 0\n"
           "  targets.toml:7:11: targets: target \"x\" has no port\n"
           "    hint: write \"x:80\"");
 }
