@@ -33,6 +33,12 @@ inline bool take_one(std::atomic<uint32_t>& count, const std::atomic<uint32_t>& 
 /// How a target lets a real client down.
 enum class Trouble { failed_connect, early_reset };
 
+/// So many in a row eject a target; 0 for any number.
+inline uint32_t ejects_after(const config::Ejection& ejection, Trouble trouble) {
+    return static_cast<uint32_t>(trouble == Trouble::failed_connect ? ejection.failures
+                                                                    : ejection.early_resets);
+}
+
 struct Target {
     Target(Ip at, config::TargetPort where, std::string written)
         : ip(at), port(where), text(std::move(written)) {}

@@ -102,6 +102,7 @@ std::vector<uint16_t> maglev_table(const std::vector<Member>& members) {
 
 Tier::Tier(const Rule& rule, Level level, std::vector<Member> members)
     : rule_(rule), level_(level), members_(std::move(members)) {
+    for (const auto& member : members_) keys_.push_back(hash(member.target->text, 0));
     if (rule_.policy == config::Balance::round_robin) order_ = smooth_order(members_);
     if (rule_.policy == config::Balance::maglev) order_ = maglev_table(members_);
 }
@@ -247,9 +248,10 @@ Target* Tier::by_source(const Look& look) const {
     const uint64_t client = hash(look.asking.client);
     Target* best = nullptr;
     double best_score = 0;
-    for (const auto& member : members_) {
+    for (size_t i = 0; i < members_.size(); ++i) {
+        const Member& member = members_[i];
         if (!is_free(member, look)) continue;
-        uint64_t drawn = mix(client ^ hash(member.target->text, 0));
+        uint64_t drawn = mix(client ^ keys_[i]);
         double score = member.weight / -std::log(share(drawn));
         if (!best || score > best_score) {
             best = member.target.get();

@@ -159,8 +159,9 @@ struct Limits {
 /// What takes a target out for a while because of what real clients met there.
 struct Ejection {
     bool enabled = true;
-    int failures = 5;     ///< so many in a row
-    Duration time = 10s;  ///< for so long the first time, twice as long the second, and so on
+    int failures = 5;      ///< connects of clients in a row
+    int early_resets = 0;  ///< connections in a row that it reset before it sent a byte; 0 for any
+    Duration time = 10s;   ///< for so long the first time, twice as long the second, and so on
     Duration max_time = 5min;
     int max_share = 50;  ///< percent of the service's targets that may be out at once
     bool operator==(const Ejection&) const = default;

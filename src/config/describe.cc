@@ -198,8 +198,10 @@ std::string describe_room(const Service& service) {
 
 std::string describe_ejection(const Ejection& ejection) {
     if (!ejection.enabled) return "never";
-    return format("after {} in a row, for {} to {}, at most {} % of targets",
-                  counted(static_cast<size_t>(ejection.failures), "failure"),
+    std::string why = counted(static_cast<size_t>(ejection.failures), "failed connect");
+    if (ejection.early_resets > 0)
+        why += " or " + counted(static_cast<size_t>(ejection.early_resets), "early reset");
+    return format("after {} in a row, for {} to {}, at most {} % of targets", why,
                   to_text(ejection.time), to_text(ejection.max_time), ejection.max_share);
 }
 

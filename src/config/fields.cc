@@ -32,7 +32,8 @@ static constexpr std::string_view health_keys[] = {
     "expect", "expect_hex", "expect_regex",  "expiry_warning", "command"};
 static constexpr std::string_view timeouts_keys[] = {"connect", "idle", "half_close"};
 static constexpr std::string_view queue_keys[] = {"size", "timeout"};
-static constexpr std::string_view ejection_keys[] = {"failures", "time", "max_time", "max_share"};
+static constexpr std::string_view ejection_keys[] = {"failures", "early_resets", "time", "max_time",
+                                                     "max_share"};
 static constexpr std::string_view limits_keys[] = {"source_sessions", "source_rate"};
 
 const Section file_section{"the file", "", file_keys, file_later};

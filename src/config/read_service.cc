@@ -89,6 +89,7 @@ static void read_ejection(const Value& value, Ejection& ejection, Problems& prob
         return expected(value, "ejection", "false or a table like { failures = 5 }", problems);
     Fields fields(*table, ejection_section, problems);
     fields.count("failures", {1, 1000}, ejection.failures);
+    fields.count("early_resets", {0, 1000}, ejection.early_resets);
     fields.duration("time", {}, ejection.time);
     if (!fields.duration("max_time", {}, ejection.max_time) && !fields.find("max_time"))
         ejection.max_time = std::max(ejection.max_time, ejection.time);

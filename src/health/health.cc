@@ -138,8 +138,8 @@ void Health::suspect(const std::string& service, const balance::Target* target, 
         check->second->verdict.condemn();
         return set_state(*check->second, format("{} connects of clients in a row failed", fall));
     }
-    const auto failures = static_cast<uint32_t>(known->second->spec.ejection.failures);
-    if (in_a_row % failures != 0) return;
+    const uint32_t limit = ejects_after(known->second->spec.ejection, trouble);
+    if (limit == 0 || in_a_row % limit != 0) return;
     ejections_.eject(*known->second, **found,
                      trouble == Trouble::failed_connect
                          ? format("{} connects of clients in a row failed", in_a_row)

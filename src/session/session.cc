@@ -61,6 +61,7 @@ Ending Session::let_in() {
     access::SourceLimits limits{static_cast<uint32_t>(written.source_sessions),
                                 static_cast<uint32_t>(written.source_rate)};
     if (around_.kernel_counts_sources) limits.rate = 0;
+    if (limits == access::SourceLimits{}) return {};
     place_ = std::make_unique<access::Sources::Place>();
     switch (service_->sources->enter(record_.client.ip, limits, opened_, *place_)) {
         case access::Sources::Answer::welcome:
@@ -86,13 +87,13 @@ void Session::learn(const Ending& ending) {
 }
 
 void Session::count(balance::Target& target, balance::Trouble trouble) {
-    auto& counter =
-        trouble == balance::Trouble::failed_connect ? target.failed_connects : target.early_resets;
+    const bool is_connect = trouble == balance::Trouble::failed_connect;
+    auto& counter = is_connect ? target.failed_connects : target.early_resets;
     const uint32_t in_a_row = counter.fetch_add(1, std::memory_order_relaxed) + 1;
-    const auto& spec = service_->spec;
-    if (!around_.on_failing_target) return;
-    if (in_a_row % static_cast<uint32_t>(spec.health.fall) == 0 ||
-        in_a_row % static_cast<uint32_t>(spec.ejection.failures) == 0)
+    const uint32_t limit = ejects_after(service_->spec.ejection, trouble);
+    const bool condemns =
+        is_connect && in_a_row % static_cast<uint32_t>(service_->spec.health.fall) == 0;
+    if (around_.on_failing_target && (condemns || (limit != 0 && in_a_row % limit == 0)))
         around_.on_failing_target(*service_, target, trouble, in_a_row);
 }
 
@@ -206,6 +207,7 @@ Task<Ending> Session::wait_for_seat(const balance::Asking& asking, balance::Choi
     turn_ = nullptr;
     choice = admission.step_out(*place);
     patience -= std::min(patience, loop.now() - since);
+    record_.queued += loop.now() - since;
 
     if (interrupted_) co_return *interrupted_;
     if (!is_here) co_return Ending{Party::client, Stage::choose, "gone while it waited"};

@@ -38,7 +38,8 @@ struct SessionRecord {
     uint64_t to_target = 0;  ///< bytes
     uint64_t to_client = 0;
     Duration duration{};
-    int tried = 0;  ///< targets dialled
+    Duration queued{};  ///< of that, in line for a seat
+    int tried = 0;      ///< targets dialled
     Ending ending;
 };
 

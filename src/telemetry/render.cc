@@ -96,24 +96,26 @@ std::string render(Format form, WallTime time, const SessionRecord& record) {
     const std::string service = record.service ? *record.service : "-";
     const std::string target = record.target ? record.target->text() : "-";
     if (form == Format::json) {
-        double duration_ms = std::chrono::duration<double, std::milli>(record.duration).count();
+        auto in_ms = [](Duration duration) {
+            return std::chrono::duration<double, std::milli>(duration).count();
+        };
         return format(
             R"({{"time":{},"level":"info","event":"session","id":{},"service":{},"client":{},)"
             R"("original_dst":{},"target":{},"to_target":{},"to_client":{},"duration_ms":{:.3f},)"
-            R"("tried":{},"ending":{},"reason":{}}})",
+            R"("queued_ms":{:.3f},"tried":{},"ending":{},"reason":{}}})",
             quoted(timestamp(time)), record.id, quoted(service), quoted(record.client.text()),
             quoted(record.original_dst.text()), quoted(target), record.to_target, record.to_client,
-            duration_ms, record.tried, quoted(record.ending.letters()),
-            quoted(reason_text(record.ending)));
+            in_ms(record.duration), in_ms(record.queued), record.tried,
+            quoted(record.ending.letters()), quoted(reason_text(record.ending)));
     }
     return format(
         "{} info  session {} service={} client={} original_dst={} target={} to_target={} "
-        "to_client={} "
-        "duration={} tried={} ending={} {}",
+        "to_client={} duration={}{} tried={} ending={} {}",
         clock_text(time), record.id, service, record.client.text(), record.original_dst.text(),
         target, size_text(record.to_target), size_text(record.to_client),
-        duration_text(record.duration), record.tried, record.ending.letters(),
-        reason_text(record.ending));
+        duration_text(record.duration),
+        record.queued > 0s ? " queued=" + duration_text(record.queued) : "", record.tried,
+        record.ending.letters(), reason_text(record.ending));
 }
 
 std::string render(Format form, WallTime time, const Happening& happening) {

@@ -218,6 +218,8 @@ TEST_CASE("a full queue refuses at once, a slow one after its timeout, and the l
     auto sessions = proxify.sessions(2);
     CHECK(sessions[0].ending == "RQ the queue is full");
     CHECK(sessions[1].ending == "tQ waited too long in the queue");
+    CHECK(sessions[1].line.find(" queued=3") != std::string::npos);  // hundred and some ms
+    CHECK(sessions[0].line.find("queued=") == std::string::npos);
 }
 
 TEST_CASE("a client that resets its connection leaves the queue, and the next one is served") {
@@ -300,7 +302,7 @@ TEST_CASE("a target that resets connections without a word is ejected, and retur
     Server b(ns, "127.0.0.1:9002", answer("b"));
     auto proxify =
         Proxify::start(ns, balanced("round-robin", R"("127.0.0.1:9001", "127.0.0.1:9002")",
-                                    "ejection = { failures = 3, time = \"500ms\" }"));
+                                    "ejection = { early_resets = 3, time = \"500ms\" }"));
     auto first = answers(ns, 6);
     CHECK(first == std::map<std::string, int>{{"reset", 3}, {"b", 3}});
     CHECK(eventually([&] { return find_line(proxify.log(), {"is ejected for 500ms"}); }));

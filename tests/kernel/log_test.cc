@@ -170,8 +170,9 @@ health  = { type = "tcp", interval = "50ms", timeout = "200ms", rise = 1, fall =
         CHECK(time.ends_with('Z'));
         const bool is_session = (*members)["event"] == "session";
         if (is_session)
-            for (const char* key : {"service", "client", "original_dst", "target", "to_target",
-                                    "to_client", "duration_ms", "tried", "ending", "reason"})
+            for (const char* key :
+                 {"service", "client", "original_dst", "target", "to_target", "to_client",
+                  "duration_ms", "queued_ms", "tried", "ending", "reason"})
                 CHECK(members->contains(key));
         else
             CHECK(members->contains("message"));

@@ -190,6 +190,7 @@ class Drawing {
         if (dice_.chance(0.3)) service.on_down = config::OnDown::reset;
         service.ejection = {.enabled = dice_.chance(0.7),
                             .failures = static_cast<int>(dice_.between(1, 5)),
+                            .early_resets = static_cast<int>(dice_.between(0, 5)),
                             .time = 1ms + dice_.up_to(500ms),
                             .max_time = 600ms + dice_.up_to(3s),
                             .max_share = static_cast<int>(dice_.between(1, 100))};

@@ -345,7 +345,7 @@ TEST_CASE("targets that flap lose no seat and forget nobody in line") {
         service.on_down = seed % 3 ? config::OnDown::keep : config::OnDown::reset;
         service.max_connections = seed % 5 ? 0 : 3;
         service.panic = seed % 7 ? 0 : 70;
-        service.ejection = {.time = 50ms, .max_time = 500ms};
+        service.ejection = {.early_resets = 5, .time = 50ms, .max_time = 500ms};
         service.queue.timeout = 1s;
         for (Duration when = 0ms; when < 3s; when += 40ms)
             plan.answers.push_back(
@@ -434,6 +434,7 @@ TEST_CASE("a target that resets connections without a word is soon left alone") 
         return Script{.ends = Script::Ends::never, .resets_in = 1ms};
     };
     for (auto& target : plan.config.services[0].targets) target.max_connections = 0;
+    plan.config.services[0].ejection.early_resets = 5;
     Outcome outcome = run(plan);
     nothing_is_lost(outcome);
     CHECK(outcome.count("TD") + outcome.count("TL") == 5);

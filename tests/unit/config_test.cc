@@ -74,7 +74,7 @@ TEST_CASE("a file with every key is read as it is written") {
         max_connections = 5000
         queue = { size = 20, timeout = "700ms" }
         slow_start = "40s"
-        ejection = { failures = 9, time = "2s", max_time = "3s", max_share = 34 }
+        ejection = { failures = 9, early_resets = 8, time = "2s", max_time = "3s", max_share = 34 }
         panic = 51
         on_down = "reset"
         [[service]]
@@ -108,7 +108,7 @@ TEST_CASE("a file with every key is read as it is written") {
     CHECK(first.max_connections == 5000);
     CHECK(first.queue == config::Queue{20, 700ms});
     CHECK(first.slow_start == 40s);
-    CHECK(first.ejection == config::Ejection{true, 9, 2s, 3s, 34});
+    CHECK(first.ejection == config::Ejection{true, 9, 8, 2s, 3s, 34});
     CHECK(first.panic == 51);
     CHECK(first.on_down == config::OnDown::reset);
 
@@ -123,7 +123,7 @@ TEST_CASE("a file with every key is read as it is written") {
     CHECK(second.max_connections == 0);
     CHECK(second.queue == config::Queue{1000, 5s});
     CHECK(second.slow_start == Duration::zero());
-    CHECK(second.ejection == config::Ejection{true, 5, 10s, 5min, 50});
+    CHECK(second.ejection == config::Ejection{true, 5, 0, 10s, 5min, 50});
     CHECK(second.panic == 0);
     CHECK(second.on_down == config::OnDown::keep);
 }
@@ -303,6 +303,8 @@ TEST_CASE("keys that share connections out have bounds") {
              Row{"slow_start = '0s'", "slow_start: expected a duration from 1ms"},
              Row{"ejection = 5", "ejection: expected false or a table like { failures = 5 }"},
              Row{"ejection = { failures = 0 }", "ejection.failures: expected a number from 1 to"},
+             Row{"ejection = { early_resets = -1 }",
+                 "ejection.early_resets: expected a number from 0 to"},
              Row{"ejection = { max_share = 101 }", "ejection.max_share: expected a number from 1"},
              Row{"ejection = { time = '9s', max_time = '8s' }",
                  "ejection.max_time: 8s is less than ejection.time, 9s"},
@@ -345,19 +347,20 @@ TEST_CASE("what a service does with its connections is described where it is not
         max_connections = 100
         queue = { timeout = "1s" }
         slow_start = "30s"
-        ejection = { failures = 1 }
+        ejection = { failures = 1, early_resets = 7 }
         panic = 50
         on_down = "reset"
     )")));
     INFO(text);
-    for (auto line :
-         {"  targets   10.0.0.1:80  (priority 3; at most 1 connection)\n",
-          "  balance   maglev, at most 150 % of the average for each target\n",
-          "  room      at most 100 connections; 1000 may wait, for 1s\n",
-          "  returns   slow start over 30s\n",
-          "  ejected   after 1 failure in a row, for 10s to 5m, at most 50 % of targets\n",
-          "  panic     below 50 % of targets, all are used\n",
-          "  on down   connections are reset\n"})
+    for (auto line : {"  targets   10.0.0.1:80  (priority 3; at most 1 connection)\n",
+                      "  balance   maglev, at most 150 % of the average for each target\n",
+                      "  room      at most 100 connections; 1000 may wait, for 1s\n",
+                      "  returns   slow start over 30s\n",
+                      "  ejected   after 1 failed connect or 7 early resets in a row, for 10s to "
+                      "5m, at most 50 "
+                      "% of targets\n",
+                      "  panic     below 50 % of targets, all are used\n",
+                      "  on down   connections are reset\n"})
         CHECK(contains(text, line));
     auto plain = config::describe(must_parse(service("")));
     for (auto label : {"room", "returns", "ejected", "panic", "on down"})

@@ -30,6 +30,7 @@ config::Service web(int targets) {
     config::Service service;
     service.name = "web";
     service.ports = {{5000, 5000}};
+    service.ejection.early_resets = 5;
     for (int i = 1; i <= targets; ++i) {
         const Ip ip = Ip::v4(10, 0, 0, static_cast<uint8_t>(i));
         service.targets.push_back({.text = format("{}:80", ip.text()),
@@ -245,6 +246,17 @@ TEST_CASE("a checked target is ejected for its early resets, and checks do not b
     fixture.at(10s, [&] { CHECK(fixture.states() == "eU"); });
     fixture.at(12s, [&] { CHECK(fixture.states() == "UU"); });
     fixture.run_until(13s);
+}
+
+TEST_CASE("early resets eject nobody unless the file says so") {
+    auto service = web(2);
+    service.ejection = {};
+    Fixture fixture(service);
+    fixture.at(1s, [&] {
+        for (uint32_t i = 1; i <= 100; ++i) fixture.trouble(1, Trouble::early_reset, i);
+        CHECK(fixture.states() == "UU");
+    });
+    fixture.run_until(2s);
 }
 
 TEST_CASE("nobody is ejected where the service does not want it, and a reload gives back at once") {

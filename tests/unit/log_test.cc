@@ -15,6 +15,7 @@ static SessionRecord record() {
             .to_target = 812,
             .to_client = 49357,
             .duration = 2100ms,
+            .queued = 600ms,
             .tried = 1,
             .ending = {.party = Party::target,
                        .stage = Stage::connect,
@@ -28,7 +29,8 @@ TEST_CASE("a session is one line of text, aligned with what operators of HAProxy
     auto line = render(Format::text, moment, record());
     CHECK(line.substr(12) ==
           " info  session 7 service=web client=198.51.100.7:51522 original_dst=[2001:db8::1]:443 "
-          "target=203.0.113.4:8443 to_target=812B to_client=48.2KiB duration=2.10s tried=1 "
+          "target=203.0.113.4:8443 to_target=812B to_client=48.2KiB duration=2.10s queued=600.0ms "
+          "tried=1 "
           "ending=TC refused: Connection refused");
 }
 
@@ -37,7 +39,7 @@ TEST_CASE("a session is one object of JSON") {
         render(Format::json, moment, record()) ==
         R"({"time":"2023-11-14T22:13:20.203Z","level":"info","event":"session","id":7,"service":"web",)"
         R"("client":"198.51.100.7:51522","original_dst":"[2001:db8::1]:443","target":"203.0.113.4:8443",)"
-        R"("to_target":812,"to_client":49357,"duration_ms":2100.000,"tried":1,"ending":"TC",)"
+        R"("to_target":812,"to_client":49357,"duration_ms":2100.000,"queued_ms":600.000,"tried":1,"ending":"TC",)"
         R"("reason":"refused: Connection refused"})");
 }
 
