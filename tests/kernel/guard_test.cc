@@ -194,6 +194,33 @@ TEST_CASE("a change of the lists is in force as soon as the reload is, and sessi
     CHECK(Stream::dial_error(ns, "127.0.0.1:5001", {.from = "198.51.100.7:0"}) == 0);
 }
 
+TEST_CASE(
+    "a file with 100 000 prefixes is in force within a second, and one with a million is refused",
+    "[P-46]") {
+    IN_NAMESPACE(ns);
+    add_clients(ns);
+    Server target(ns, "127.0.0.1:9001", answer("a"));
+    auto denying = [](int networks) {
+        std::string list = "deny = [\"198.51.100.7\"";
+        for (int i = 0; i < networks; ++i)
+            list += ", \"" + std::to_string(11 + (i >> 16)) + "." + std::to_string(i >> 8 & 255) +
+                    "." + std::to_string(i & 255) + ".0/24\"";
+        return web(list + "]").config;
+    };
+    auto proxify = Proxify::start(ns, web(""));
+    CHECK(seen_from(ns, "127.0.0.1:5001", "198.51.100.7:0") == "a");
+    const std::string many = denying(100'000);
+    const Moment start = now();
+    proxify.reload(many);
+    CHECK(now() - start < (sanitized ? 5s : 1s));
+    CHECK(seen_from(ns, "127.0.0.1:5001", "198.51.100.7:0") == "refused");
+    CHECK(seen_from(ns, "127.0.0.1:5001", "198.51.100.8:0") == "a");
+
+    write_file(proxify.config_path(), denying(1'000'000));
+    CHECK(eventually([&] { return find_line(proxify.log(), {"reload: refused", "8 MiB"}); }));
+    CHECK(seen_from(ns, "127.0.0.1:5001", "198.51.100.7:0") == "refused");
+}
+
 TEST_CASE("a source opens so many connections in a second, and others are not touched") {
     IN_NAMESPACE(ns);
     add_clients(ns);

@@ -391,7 +391,7 @@ TEST_CASE("100 000 prefixes are in force in less than a second", "[P-46]") {
     // The same address, in the words of the list: network 99 999 is 0x01869f.
     config.services[0].access.deny.back() = prefix("2001:db8:1:869f::/64");
     auto took = time_of([&] { value_of(steering.apply(config)); });
-    CHECK(took < 1000ms);
+    CHECK(took < (sanitized ? 5s : 1s));
     CHECK(landing(host, "[::1]:5001", {}, "[2001:db8:1:869f::7]:0") == "refused");
     CHECK(landing(host, "[::1]:5001") == "listener");
     // One that has not changed is not written again.
