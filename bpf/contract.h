@@ -118,7 +118,8 @@ _Static_assert(sizeof(struct steer_recent) == 24, "both sides must see the same 
 
 /*
  * One counter for each way the program can answer for a port of ours, with the words that explain
- * it. It counts lookups, which are SYNs, and now and then the ACK that answers a SYN cookie.
+ * it. It counts lookups: of SYNs, of the ACK that answers a SYN cookie, and of whatever comes for a
+ * connection that is no more.
  * Ports that are not ours cost one map lookup and are not counted.
  */
 #define STEER_COUNTERS(X)                                                             \

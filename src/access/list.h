@@ -2,13 +2,12 @@
 // List: which clients may come in. Of the prefixes that hold an address the longest decides; an
 // address that none holds comes in unless anything is allowed by name. The program in the kernel
 // keeps the same lists (bpf/contract.h); this one is asked where there is no such program, and for
-// what that program could not refuse by itself.
+// who did not come past it.
 #pragma once
 
 #include <span>
-#include <vector>
 
-#include "base/address.h"
+#include "base/prefix_map.h"
 
 namespace proxify::access {
 
@@ -17,17 +16,10 @@ class List {
     /// Each prefix is a network (no bits beyond its length), and none is in both.
     List(std::span<const Prefix> allow, std::span<const Prefix> deny);
 
-    bool admits(const Ip& client) const;
+    bool admits(const Ip& client) const { return admitted_.at(client); }
 
   private:
-    /// From this address on, up to the next one.
-    struct Stretch {
-        Ip first;
-        bool is_admitted;
-    };
-    using Stretches = std::vector<Stretch>;  ///< rising; the first begins at address 0
-
-    Stretches v4_, v6_;
+    PrefixMap<bool> admitted_;
 };
 
 }  // namespace proxify::access

@@ -189,6 +189,12 @@ void judge(const Draft& draft, Problems& problems) {
         problems.add({}, "there is no [[service]], so there is nothing to do",
                      "a service looks like this:\n[[service]]\nname = \"web\"\nports = [5001, "
                      "\"5300-5399\"]\ntargets = [\"10.0.0.1:80\"]");
+    // Their numbers have 16 bits, and 0 is nobody's.
+    constexpr size_t services_max = 65535;
+    if (draft.services.size() > services_max)
+        problems.add(draft.services[services_max].name_at,
+                     format("there are more than {} services", services_max),
+                     "services with the same targets can be one with several ports");
     check_names(draft, problems);
     check_default_service(draft, problems);
     check_ports(draft, problems);

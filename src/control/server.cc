@@ -138,6 +138,7 @@ Result<> Server::start_steered(uint16_t port, const config::Config& config) {
         return fail(std::move(steering).error());
     }
     steering_ = std::move(*steering);
+    steering_port_ = port;
     own_doors_.steering = &*steering_;
 
     for (const auto& warning : steering_->warnings()) log_.warn("steering_warning", warning);
@@ -206,7 +207,7 @@ void Server::start_workers(std::vector<Ring> rings) {
                         if (!leaving_) health_->suspect(name, which, trouble, in_a_row);
                     });
                 },
-            .kernel_counts_sources = steering_.has_value(),
+            .uncounted_port = steering_port_,
         };
         workers_.push_back(
             std::make_unique<worker::Worker>(std::move(ring), log_, std::move(options), snapshot_));
@@ -399,7 +400,7 @@ void Server::reload(bool was_asked_for) {
 /// Makes a checked config the running one, or changes nothing. Says what changed; "" for nothing.
 Result<std::string> Server::apply(const config::Config& config) {
     const config::Config before = snapshot_->config();
-    if (config == before) return std::string();
+    if (config == before && !steering_is_behind_) return std::string();
     if (config.listen != before.listen && options_.steer && !options_.listen)
         return fail(
             Error::of(format("listen changed from {} to {}, which a running proxify cannot do",
@@ -435,7 +436,9 @@ Result<std::string> Server::apply(const config::Config& config) {
     publish(config);
     if (workers_wanted != workers_had) set_worker_count(workers_wanted, std::move(rings), more);
     if (steering_) {
-        if (auto steered = steering_->apply(config); !steered)
+        auto steered = steering_->apply(config);
+        steering_is_behind_ = !steered;
+        if (!steered)
             log_.error("steering_failed",
                        "steering: " + one_line(steered.error()) + "; the next reload tries again");
         tell_kernel();

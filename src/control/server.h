@@ -96,6 +96,8 @@ class Server {
 
     std::shared_ptr<const routing::Snapshot> snapshot_;
     std::optional<steering::Steering> steering_;
+    std::optional<uint16_t> steering_port_;  ///< of the listener, with steering
+    bool steering_is_behind_ = false;        ///< the last change did not reach the kernel
     OwnDoors own_doors_;
     std::optional<health::Health> health_;
     std::optional<resolve::Resolver> resolver_;

@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <cstring>
 #include <numeric>
+#include <optional>
 #include <sstream>
 
 #include "base/fd.h"
@@ -321,37 +322,51 @@ static steer_prefix to_key(const Prefix& prefix) {
     return key;
 }
 
-Result<> SteeringProgram::set_list(uint16_t service, bool denies_others,
-                                   std::span<const ListEntry> entries) {
-    std::vector<steer_prefix> keys{{}};  // no bits at all: everybody, of either family
-    std::vector<uint8_t> values{denies_others};
-    keys.reserve(entries.size() + 1);
-    values.reserve(entries.size() + 1);
-    for (const auto& entry : entries) {
-        keys.push_back(to_key(entry.prefix));
-        values.push_back(entry.is_denied);
-    }
+static Result<Fd> make_trie(const AccessList& list) {
     LIBBPF_OPTS(bpf_map_create_opts, trie_options, .map_flags = BPF_F_NO_PREALLOC);
     auto trie = Fd::adopt(bpf_map_create(BPF_MAP_TYPE_LPM_TRIE, "steer_list", sizeof(steer_prefix),
                                          sizeof(uint8_t), STEER_PREFIXES_MAX, &trie_options));
     if (!trie) return fail(Error::from_errno(errno, "create an access list"));
+
+    std::vector<steer_prefix> keys{{}};  // no bits at all: everybody, of either family
+    std::vector<uint8_t> values{list.denies_others};
+    for (const auto& [prefix, is_denied] : list.prefixes) {
+        keys.push_back(to_key(prefix));
+        values.push_back(is_denied);
+    }
     auto count = static_cast<uint32_t>(keys.size());
     LIBBPF_OPTS(bpf_map_batch_opts, options);
-    if (bpf_map_update_batch(trie.get(), keys.data(), values.data(), &count, &options) != 0)
-        return fail(
-            Error::from_errno(errno, format("fill an access list of {} prefixes", entries.size())));
-    // From here on the list belongs to steer_lists, and goes when another takes its place.
-    uint32_t slot = service;
-    int fd = trie.get();
-    if (bpf_map_update_elem(fd_of(object_->maps.steer_lists), &slot, &fd, BPF_ANY) == 0) return {};
-    return fail(Error::from_errno(errno, "put an access list into steer_lists"));
+    if (bpf_map_update_batch(trie.get(), keys.data(), values.data(), &count, &options) == 0)
+        return trie;
+    return fail(Error::from_errno(
+        errno, format("fill an access list of {} prefixes", list.prefixes.size())));
 }
 
-Result<> SteeringProgram::remove_list(uint16_t service) {
-    uint32_t slot = service;
-    if (bpf_map_delete_elem(fd_of(object_->maps.steer_lists), &slot) == 0 || errno == ENOENT)
-        return {};
-    return fail(Error::from_errno(errno, "take an access list out of steer_lists"));
+Result<> SteeringProgram::set_lists(std::span<const AccessList> lists) {
+    // After a change of steer_lists the kernel waits until no program uses what was there before:
+    // some 10 ms, hence many at a time. But each is a descriptor until it is in its place.
+    constexpr size_t at_a_time = 256;
+    std::optional<Fd> everybody;  // one for all that are empty
+    for (; !lists.empty(); lists = lists.subspan(std::min(at_a_time, lists.size()))) {
+        std::vector<Fd> tries;
+        std::vector<uint32_t> slots;
+        std::vector<int> fds;
+        for (const auto& list : lists.first(std::min(at_a_time, lists.size()))) {
+            const bool is_empty = list.prefixes.empty() && !list.denies_others;
+            if (!is_empty || !everybody) {
+                TRY_TO(trie, make_trie(list));
+                (is_empty ? everybody.emplace() : tries.emplace_back()) = std::move(trie);
+            }
+            slots.push_back(list.service);
+            fds.push_back(is_empty ? everybody->get() : tries.back().get());
+        }
+        auto count = static_cast<uint32_t>(slots.size());
+        LIBBPF_OPTS(bpf_map_batch_opts, options);
+        if (bpf_map_update_batch(fd_of(object_->maps.steer_lists), slots.data(), fds.data(), &count,
+                                 &options) != 0)
+            return fail(Error::from_errno(errno, "put access lists into steer_lists"));
+    }
+    return {};
 }
 
 /// Every kind of object has an info struct, filled by one call; reading one's own descriptors

@@ -10,6 +10,7 @@
 #include <memory>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/address.h"
@@ -59,10 +60,11 @@ struct AddressEntry {
     auto operator<=>(const AddressEntry&) const = default;
 };
 
-/// One prefix of an access list.
-struct ListEntry {
-    Prefix prefix;
-    bool is_denied = false;
+/// The access list of a service, or of all: number 0.
+struct AccessList {
+    uint16_t service = 0;
+    std::vector<std::pair<Prefix, bool>> prefixes = {};  ///< and whether its clients are denied
+    bool denies_others = false;
 };
 
 class SteeringProgram {
@@ -99,9 +101,8 @@ class SteeringProgram {
     Result<> add_addresses(std::span<const AddressEntry> entries);
     /// One that is not there is no error.
     Result<> remove_addresses(std::span<const AddressEntry> entries);
-    /// Puts the access list of a service (0: of all) in the place of the one before, in one step.
-    Result<> set_list(uint16_t service, bool denies_others, std::span<const ListEntry> entries);
-    Result<> remove_list(uint16_t service);
+    /// Each list takes the place of the one before in one step; an empty one denies nobody.
+    Result<> set_lists(std::span<const AccessList> lists);
 
     /// Between guard and unguard, connections that come from `source` are passed on, not steered.
     /// False when the kernel did not take it: then the dial may come back to proxify itself.

@@ -2,7 +2,6 @@
 #include "routing/snapshot.h"
 
 #include <algorithm>
-#include <functional>
 
 #include "base/format.h"
 
@@ -109,13 +108,6 @@ void guard(Service& service, const Service* before) {
     if (!service.sources) service.sources = std::make_shared<access::Sources>();
 }
 
-template <class T>
-const T* closest(const std::vector<std::pair<Prefix, T>>& by_address, const Ip& dialled) {
-    for (const auto& [prefix, what] : by_address)
-        if (prefix.contains(dialled)) return &what;
-    return nullptr;
-}
-
 /// Those that `before` had and `service` has not, and that somebody still holds.
 std::vector<std::weak_ptr<Target>> find_left(const Service& before, const Service& service) {
     std::vector<std::weak_ptr<Target>> left(before.pool.targets().begin(),
@@ -158,59 +150,69 @@ std::shared_ptr<const Snapshot> Snapshot::build(config::Config config, const Res
         }
         service->common_list = snapshot->common_list_;
         guard(*service, old);
-        snapshot->add_routes(spec, static_cast<uint16_t>(snapshot->services_.size()));
         snapshot->services_.push_back(std::move(service));
     }
     if (config.default_service)
         snapshot->default_ = snapshot->services_[*config.default_service + 1];
 
+    snapshot->add_routes();
     if (before) {
         for (const auto& [port, retired] : before->retired_)
-            if (retired.until > now && !snapshot->has_port(port))
+            if (retired.until > now && snapshot->route_[port] == 0)
                 snapshot->retired_[port] = retired;
-        for (size_t port = 0; port < before->route_.size(); ++port)
-            if (auto number = static_cast<uint16_t>(port);
-                before->has_port(number) && !snapshot->has_port(number))
-                snapshot->retire(*before, number, now + retirement);
+        snapshot->retire(*before, now + retirement);
     }
     snapshot->config_ = std::move(config);
     return snapshot;
 }
 
-void Snapshot::add_routes(const config::Service& spec, uint16_t number) {
-    for (auto [first, last] : spec.ports) {
-        for (uint32_t port = first; port <= last; ++port) {
-            if (spec.addresses.empty()) route_[port] = number;
-            auto one = static_cast<uint16_t>(port);
-            for (const auto& prefix : spec.addresses) by_address_[one].emplace_back(prefix, number);
-            if (!spec.addresses.empty())
-                std::ranges::sort(by_address_[one], std::greater(),
-                                  [](const auto& entry) { return entry.first.length; });
+void Snapshot::add_routes() {
+    for (size_t i = 1; i < services_.size(); ++i) {
+        const auto& spec = services_[i]->spec;
+        const auto number = static_cast<uint16_t>(i);
+        for (auto [first, last] : spec.ports) {
+            for (uint32_t port = first; port <= last; ++port) {
+                if (spec.addresses.empty()) route_[port] = number;
+                for (const auto& prefix : spec.addresses)
+                    written_[static_cast<uint16_t>(port)].emplace_back(prefix, number);
+            }
+            port_count_ += static_cast<size_t>(last - first + 1);
         }
-        port_count_ += static_cast<size_t>(last - first + 1);
+    }
+    for (const auto& [port, entries] : written_)
+        by_address_[port] = PrefixMap<uint16_t>(entries, /*others=*/route_[port]);
+}
+
+/// Ports of `before` that are gone, or some of their addresses are.
+void Snapshot::retire(const Snapshot& before, Time until) {
+    auto prefixes = [](const Snapshot& snapshot, uint16_t port) {
+        std::vector<Prefix> out;
+        if (auto found = snapshot.written_.find(port); found != snapshot.written_.end())
+            for (const auto& [prefix, number] : found->second) out.push_back(prefix);
+        return out;
+    };
+    for (size_t i = 0; i < before.route_.size(); ++i) {
+        const auto port = static_cast<uint16_t>(i);
+        if (route_[port] != 0 || !before.has_port(port)) continue;
+        if (before.route_[port] == 0 && prefixes(before, port) == prefixes(*this, port)) continue;
+
+        std::vector<PrefixMap<std::shared_ptr<const Service>>::Entry> entries;
+        if (auto found = before.written_.find(port); found != before.written_.end())
+            for (const auto& [prefix, number] : found->second)
+                entries.emplace_back(prefix, before.services_[number]);
+        retired_[port] = {{std::move(entries), before.services_[before.route_[port]]}, until};
     }
 }
 
-void Snapshot::retire(const Snapshot& before, uint16_t port, Time until) {
-    Retired& retired = retired_[port];
-    retired = {
-        .everywhere = before.services_[before.route_[port]], .by_address = {}, .until = until};
-    if (auto found = before.by_address_.find(port); found != before.by_address_.end())
-        for (const auto& [prefix, number] : found->second)
-            retired.by_address.emplace_back(prefix, before.services_[number]);
-}
-
 uint16_t Snapshot::number_of(const Address& dialled) const {
-    if (auto found = by_address_.find(dialled.port); found != by_address_.end())
-        if (auto* number = closest(found->second, dialled.ip)) return *number;
-    return route_[dialled.port];
+    auto found = by_address_.find(dialled.port);
+    return found == by_address_.end() ? route_[dialled.port] : found->second.at(dialled.ip);
 }
 
 std::shared_ptr<const Service> Snapshot::find_retired(const Address& dialled, Time now) const {
     auto found = retired_.find(dialled.port);
     if (found == retired_.end() || found->second.until < now) return nullptr;
-    auto* service = closest(found->second.by_address, dialled.ip);
-    return service ? *service : found->second.everywhere;
+    return found->second.services.at(dialled.ip);
 }
 
 }  // namespace proxify::routing

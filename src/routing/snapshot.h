@@ -18,6 +18,7 @@
 #include "balance/pool.h"
 #include "base/clock.h"
 #include "base/endpoint.h"
+#include "base/prefix_map.h"
 #include "config/config.h"
 
 namespace proxify::routing {
@@ -61,7 +62,8 @@ class Snapshot {
     bool has_port(uint16_t port) const { return route_[port] != 0 || by_address_.contains(port); }
 
     /// The service that this belonged to until a moment ago: a client whose connection
-    /// was still in the accept queue when its port was removed keeps what it aimed at.
+    /// was still in the accept queue when its port, or that address of it, was removed keeps what
+    /// it aimed at.
     std::shared_ptr<const Service> find_retired(const Address& dialled, Time now) const;
 
     /// For the listener's own port and for ports that people added by hand.
@@ -76,22 +78,21 @@ class Snapshot {
     static constexpr Duration retirement = 2min;
 
   private:
-    /// Services of one port by prefix of the dialled address, the longest first.
-    template <class T>
-    using ByAddress = std::vector<std::pair<Prefix, T>>;
+    /// The services of a port that has some at certain addresses only, as they were.
     struct Retired {
-        std::shared_ptr<const Service> everywhere;
-        ByAddress<std::shared_ptr<const Service>> by_address;
+        PrefixMap<std::shared_ptr<const Service>> services;
         Time until;
     };
-    void add_routes(const config::Service& spec, uint16_t number);
-    void retire(const Snapshot& before, uint16_t port, Time until);
+    void add_routes();
+    void retire(const Snapshot& before, Time until);
     uint16_t number_of(const Address& dialled) const;
 
     config::Config config_;
     std::vector<std::shared_ptr<const Service>> services_;
     std::array<uint16_t, 65536> route_{};  ///< index into services_, for all addresses
-    std::unordered_map<uint16_t, ByAddress<uint16_t>> by_address_;
+    /// The same for ports that have services at certain addresses: what is written, and by address.
+    std::unordered_map<uint16_t, std::vector<PrefixMap<uint16_t>::Entry>> written_;
+    std::unordered_map<uint16_t, PrefixMap<uint16_t>> by_address_;
     std::shared_ptr<const Service> default_;
     std::shared_ptr<const access::List> common_list_;
     std::map<uint16_t, Retired> retired_;

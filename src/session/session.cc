@@ -60,7 +60,8 @@ Ending Session::let_in() {
     const auto& written = service_->spec.limits;
     access::SourceLimits limits{static_cast<uint32_t>(written.source_sessions),
                                 static_cast<uint32_t>(written.source_rate)};
-    if (around_.kernel_counts_sources) limits.rate = 0;
+    if (around_.uncounted_port && record_.original_dst.port != *around_.uncounted_port)
+        limits.rate = 0;  // the kernel counts
     if (limits == access::SourceLimits{}) return {};
     place_ = std::make_unique<access::Sources::Place>();
     switch (service_->sources->enter(record_.client.ip, limits, opened_, *place_)) {

@@ -28,8 +28,9 @@ struct Surroundings {
     /// May be empty.
     std::function<void(const routing::Service&, balance::Target&, balance::Trouble, uint32_t)>
         on_failing_target;
-    /// Who connects too often was turned away before it came here.
-    bool kernel_counts_sources = false;
+    /// With steering the kernel turns away who connects too often, but for this port: the
+    /// listener's own.
+    std::optional<uint16_t> uncounted_port = {};
 };
 
 class Session {

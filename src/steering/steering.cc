@@ -116,8 +116,10 @@ static bool drops_clients(const config::Service& service) {
     return service.on_deny == config::OnDeny::drop || service.when_down == config::WhenDown::drop;
 }
 
-/// The order is the one in which no packet is misled: lists before the services that obey them,
-/// services before the ports that lead to them, and what nobody leads to any more goes last.
+/// The order is the one in which no packet is misled. What a service is comes before the ports that
+/// lead to it. Ports that are to go leave proxy_ports before anything else changes: the
+/// connections' side already works by the new config, so their clients would be caught and refused.
+/// Ports that are new come last; until then they only go on as before.
 Result<> Steering::apply(const config::Config& config) {
     config_ = config;
     const auto names = names_of(config);
@@ -129,35 +131,41 @@ Result<> Steering::apply(const config::Config& config) {
         has_sink_ = true;
     }
     const Tables want = make_tables(config, numbers_, down_);
+    TRY_TO(ports, program_.ports());
+    const Plan plan = make_plan(to_set(ports), own_, want.ports);
+    TRY(program_.remove_ports(plan.remove));
     TRY(write_lists(config));
     TRY(write_entries(want));
-    TRY(write_ports(want.ports));
+    {
+        // From here on even half an addition is ours, and the next plan will find out which half.
+        std::lock_guard lock(*own_lock_);
+        own_ = plan.own_after;
+    }
+    TRY(program_.add_ports(plan.add));
     return forget(config, want);
 }
 
 /// Only those that have changed: a list may be long.
 Result<> Steering::write_lists(const config::Config& config) {
-    TRY(write_list(0, config.access));
+    std::map<uint16_t, const config::Access*> changed;
+    auto look = [&](uint16_t number, const config::Access& access) {
+        if (lists_[number] != access) changed[number] = &access;
+    };
+    look(0, config.access);
     for (const auto& service : config.services)
-        if (uint16_t number = numbers_.of(service.name); number != 0)
-            TRY(write_list(number, service.access));
-    return {};
-}
+        if (uint16_t number = numbers_.of(service.name); number != 0) look(number, service.access);
 
-Result<> Steering::write_list(uint16_t number, const config::Access& access) {
-    auto known = lists_.find(number);
-    if (known != lists_.end() ? known->second == access : access == config::Access{}) return {};
-    if (access == config::Access{}) {
-        TRY(program_.remove_list(number));
-        lists_.erase(number);
-        return {};
+    std::vector<kernel::AccessList> lists;
+    for (const auto& [number, access] : changed) {
+        auto& list = lists.emplace_back();
+        list.service = number;
+        list.denies_others = !access->allow.empty();
+        list.prefixes.reserve(access->allow.size() + access->deny.size());
+        for (const auto& prefix : access->allow) list.prefixes.emplace_back(prefix, false);
+        for (const auto& prefix : access->deny) list.prefixes.emplace_back(prefix, true);
     }
-    std::vector<kernel::ListEntry> entries;
-    entries.reserve(access.allow.size() + access.deny.size());
-    for (const auto& prefix : access.allow) entries.push_back({prefix, false});
-    for (const auto& prefix : access.deny) entries.push_back({prefix, true});
-    TRY(program_.set_list(number, /*denies_others=*/!access.allow.empty(), entries));
-    lists_[number] = access;
+    TRY(program_.set_lists(lists));
+    for (const auto& [number, access] : changed) lists_[number] = *access;
     return {};
 }
 
@@ -173,17 +181,35 @@ static Result<> write_changes(const std::vector<T>& have, const std::vector<T>& 
     return write(static_cast<uint16_t>(first), std::span(want).subspan(first, last - first));
 }
 
-Result<> Steering::write_entries(const Tables& want) {
-    if (!std::exchange(is_sure_, false)) {
-        have_.of_service.clear();
-        have_.of_port.clear();
-    }
-    TRY(write_changes(have_.of_service, want.of_service, [&](uint16_t first, auto entries) {
+Result<> Steering::write_services(std::vector<kernel::ServiceEntry> want) {
+    want.resize(std::max(want.size(), have_.of_service.size()));
+    TRY(write_changes(have_.of_service, want, [&](uint16_t first, auto entries) {
         return program_.set_services(first, entries);
     }));
-    // Those of the old config are still there, so that they are found when they are to go.
-    std::vector<kernel::AddressEntry> added, all;
-    std::ranges::set_difference(want.addresses, have_.addresses, std::back_inserter(added));
+    have_.of_service = std::move(want);
+    return {};
+}
+
+/// After a failure nothing is known to be there, and all of it is written.
+Result<> Steering::write_entries(const Tables& want) {
+    const bool was_sure = std::exchange(is_sure_, false);
+    if (!was_sure) have_.of_port.clear();
+    if (!was_sure) have_.of_service.assign(have_.of_service.size(), {.number = UINT16_MAX});
+
+    // Services that are to go stay as they are while a port may lead to them.
+    auto services = want.of_service;
+    for (size_t i = services.size(); was_sure && i < have_.of_service.size(); ++i)
+        services.push_back(have_.of_service[i]);
+    for (size_t i = 1; was_sure && i < have_.of_service.size(); ++i)
+        if (services[i].number == 0) services[i] = have_.of_service[i];
+    TRY(write_services(std::move(services)));
+
+    // Addresses of the old config are still there, so that they are found when they are to go.
+    std::vector<kernel::AddressEntry> added = want.addresses, all;
+    if (was_sure) {
+        added.clear();
+        std::ranges::set_difference(want.addresses, have_.addresses, std::back_inserter(added));
+    }
     std::ranges::set_union(want.addresses, have_.addresses, std::back_inserter(all));
     have_.addresses = std::move(all);
     TRY(program_.add_addresses(added));
@@ -191,25 +217,8 @@ Result<> Steering::write_entries(const Tables& want) {
         return program_.set_ports(first, entries);
     }));
     have_.of_port = want.of_port;
-    have_.of_service = want.of_service;
     is_sure_ = true;
     return {};
-}
-
-Result<> Steering::write_ports(const PortSet& want) {
-    TRY_TO(have, program_.ports());
-    auto plan = make_plan(to_set(have), own_, want);
-
-    // Removals first. The connections' side already works by the new config, so a port that it
-    // has lost does harm while it stays in the map: its clients are caught and refused. A port that
-    // is not there yet only goes on as before.
-    TRY(program_.remove_ports(plan.remove));
-    // From here on even half an addition is ours, and the next plan will find out which half.
-    {
-        std::lock_guard lock(*own_lock_);
-        own_ = plan.own_after;
-    }
-    return program_.add_ports(plan.add);
 }
 
 /// Takes away what the config has no more.
@@ -224,10 +233,14 @@ Result<> Steering::forget(const config::Config& config, const Tables& want) {
     TRY(program_.remove_addresses(gone));
     have_.addresses = want.addresses;
 
+    TRY(write_services(want.of_service));
+    std::vector<kernel::AccessList> lists;
     for (uint16_t number : numbers_.release_others(names_of(config))) {
-        TRY(write_list(number, {}));
         TRY(program_.count_service(number, false));
+        if (lists_[number] != config::Access{}) lists.push_back({.service = number});
     }
+    TRY(program_.set_lists(lists));
+    for (const auto& list : lists) lists_.erase(list.service);
     return {};
 }
 
@@ -235,17 +248,17 @@ Result<> Steering::set_down(const std::string& service, bool is_down) {
     auto spec = std::ranges::find(config_.services, service, &config::Service::name);
     if (spec == config_.services.end()) return {};
     bool changed = is_down ? down_.insert(service).second : down_.erase(service) > 0;
+    if (!is_sure_) return write_entries(make_tables(config_, numbers_, down_));
     if (!changed) return {};
 
     const uint16_t number = numbers_.of(service);
-    const kernel::ServiceEntry entry = entry_of(*spec, number, down_);
+    auto entries = have_.of_service;
+    entries[number] = entry_of(*spec, number, down_);
     const auto index = static_cast<size_t>(spec - config_.services.begin());
-    const bool is_default = config_.default_service == index;
-    for (uint16_t slot : {number, uint16_t{0}}) {
-        if (slot == 0 && !is_default) continue;
-        have_.of_service[slot] = entry;
-        TRY(program_.set_services(slot, {&entry, 1}));
-    }
+    if (config_.default_service == index) entries[0] = entries[number];
+    is_sure_ = false;
+    TRY(write_services(std::move(entries)));
+    is_sure_ = true;
     return {};
 }
 

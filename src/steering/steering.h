@@ -67,8 +67,7 @@ class Steering {
           listener_port_(listener_port) {}
 
     Result<> write_lists(const config::Config& config);
-    Result<> write_list(uint16_t number, const config::Access& access);
-    Result<> write_ports(const PortSet& want);
+    Result<> write_services(std::vector<kernel::ServiceEntry> want);
     Result<> write_entries(const Tables& want);
     Result<> forget(const config::Config& config, const Tables& want);
 
@@ -81,7 +80,7 @@ class Steering {
     Numbers numbers_;
     Tables have_;           ///< what the kernel holds; of addresses, all that it may hold
     bool is_sure_ = false;  ///< of have_: the last writing came to its end
-    std::map<uint16_t, config::Access> lists_;  ///< in the kernel, by number of the service
+    std::map<uint16_t, config::Access> lists_;  ///< in the kernel, by number; 0 is for all services
     PortSet own_;                               ///< the ports that proxify itself put into the map
     std::unique_ptr<std::mutex> own_lock_ = std::make_unique<std::mutex>();
     std::vector<std::string> warnings_;

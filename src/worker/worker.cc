@@ -18,8 +18,7 @@ Worker::Worker(Ring ring, telemetry::Journal& log, Options options,
       log_(log),
       options_(std::move(options)),
       snapshot_(std::move(snapshot)),
-      around_{loop_, log_, options_.guard, options_.on_failing_target,
-              options_.kernel_counts_sources} {
+      around_{loop_, log_, options_.guard, options_.on_failing_target, options_.uncounted_port} {
     use(options_.shares);
 }
 
@@ -104,12 +103,14 @@ std::shared_ptr<const routing::Service> Worker::route(const capture::Arrival& ar
                                                       const Door& door) const {
     const Address& dialled = arrival.original_dst;
     if (const auto& service = snapshot_->find(dialled)) return service;
-    if (snapshot_->has_port(dialled.port)) return nullptr;  // at other addresses only
+    const bool is_listed = snapshot_->has_port(dialled.port);  // at other addresses, then
     auto retired = snapshot_->find_retired(dialled, loop_.now());
-    if (door.kind == capture::Door::bound) return retired;
+    // Here every address of the port leads to us, those of a moment ago as well.
+    if (door.kind == capture::Door::bound) return is_listed ? nullptr : retired;
     // What is steered here without being configured was dialled at the listener itself, or its
     // port was added by hand. Or it waited in the queue while its port was removed.
-    if (retired && !options_.is_added_by_hand(dialled.port)) return retired;
+    if (retired && (is_listed || !options_.is_added_by_hand(dialled.port))) return retired;
+    if (is_listed) return nullptr;
     return snapshot_->default_service();
 }
 

@@ -36,7 +36,7 @@ struct Options {
     /// Called on the worker's thread.
     std::function<void(const routing::Service&, balance::Target&, balance::Trouble, uint32_t)>
         on_failing_target = {};
-    bool kernel_counts_sources = false;  ///< see session::Surroundings
+    std::optional<uint16_t> uncounted_port = {};  ///< see session::Surroundings
 };
 
 class Worker {

@@ -243,6 +243,18 @@ TEST_CASE("a source opens so many connections in a second, and others are not to
     }
 }
 
+TEST_CASE("whoever dials the listener's own port is counted as well") {
+    IN_NAMESPACE(ns);
+    add_clients(ns);
+    Server target(ns, "127.0.0.1:9001", answer("a"));
+    auto proxify = Proxify::start(
+        ns, web("limits = { source_rate = 2 }", {"-b"}, "[proxify]\ndefault_service = \"web\"\n"));
+    std::map<std::string, int> seen;
+    for (int i = 0; i < 20; ++i) ++seen[seen_from(ns, "127.0.0.1:8080", "198.51.100.7:0")];
+    CHECK(seen["a"] >= 2);
+    CHECK(seen["reset"] >= 10);
+}
+
 TEST_CASE("a source has so many sessions at a time, over all workers together") {
     IN_NAMESPACE(ns);
     add_clients(ns);

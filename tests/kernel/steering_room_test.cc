@@ -437,3 +437,71 @@ TEST_CASE("a list that went leaves nothing behind, for the next service with its
     value_of(steering.apply(config_of({5001})));
     CHECK(landing(host, "127.0.0.1:5001") == "listener");
 }
+
+TEST_CASE("lists of a thousand services are written together") {
+    NEEDS_KERNEL_ACCESS();
+    Host host;
+    auto steering = start(host, {5001});
+    config::Config config;
+    for (int i = 0; i < 1000; ++i) {
+        auto port = static_cast<uint16_t>(10000 + i);
+        config.services.push_back({.name = "s" + std::to_string(i), .ports = {{port, port}}});
+        config.services.back().access.deny = {prefix(i == 777 ? "127.0.0.1" : "203.0.113.7")};
+    }
+    CHECK(time_of([&] { value_of(steering.apply(config)); }) < (sanitized ? 5s : 1s));
+    CHECK(landing(host, "127.0.0.1:10777") == "refused");
+    CHECK(landing(host, "127.0.0.1:10778") == "listener");
+    CHECK(time_of([&] { value_of(steering.apply(config_of({10777}))); }) < (sanitized ? 5s : 1s));
+    CHECK(landing(host, "127.0.0.1:10777") == "listener");
+}
+
+TEST_CASE("a change of what a service is reaches its packets, whatever changes beside it") {
+    NEEDS_KERNEL_ACCESS();
+    Host host;
+    host.inside.add_address("198.51.100.1/32");
+    host.inside.add_address("198.51.100.2/32");
+    auto local = listen_at(host.inside, "198.51.100.2:5001");
+    auto one = config_of({5001}), other = config_of({5001, 5002});
+    one.services[0].addresses = {prefix("198.51.100.1")};
+    other.services[0].name = "other";
+    other.services[0].addresses = {prefix("198.51.100.2")};
+    auto steering = value_of(try_start(host, one));
+    value_of(steering.set_down("web", true));
+    CHECK(landing(host, "198.51.100.1:5001") == "refused");
+    CHECK(landing(host, "198.51.100.2:5001", local) == "local");
+    for (int i = 0; i < 3; ++i) {
+        value_of(steering.apply(other));
+        CHECK(landing(host, "198.51.100.1:5001") == "refused");  // nobody's now
+        CHECK(landing(host, "198.51.100.2:5001", local) == "listener");
+        value_of(steering.apply(one));
+        CHECK(landing(host, "198.51.100.1:5001") == "listener");
+        CHECK(landing(host, "198.51.100.2:5001", local) == "local");
+    }
+}
+
+TEST_CASE("after a change that failed half-way nothing is misled, and the next one mends it") {
+    NEEDS_KERNEL_ACCESS();
+    Host host;
+    auto steering = start(host, {5001});
+    auto more = config_of({5001});
+    for (uint16_t port = 5002; port < 5010; ++port)
+        more.services.push_back({.name = "s" + std::to_string(port), .ports = {{port, port}}});
+    more.services.back().on_deny = config::OnDeny::drop;  // which takes a socket
+
+    rlimit usual{};
+    REQUIRE(getrlimit(RLIMIT_NOFILE, &usual) == 0);
+    const rlimit none{.rlim_cur = 0, .rlim_max = usual.rlim_max};
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &none) == 0);
+    auto applied = steering.apply(more);
+    auto told = steering.set_down("s5009", true);
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &usual) == 0);
+    CHECK_FALSE(applied);
+    CHECK(told);
+    CHECK(landing(host, "127.0.0.1:5001") == "listener");
+
+    value_of(steering.apply(more));
+    CHECK(landing(host, "127.0.0.1:5008") == "listener");
+    CHECK(landing(host, "127.0.0.1:5009") == "refused");
+    value_of(steering.set_down("s5009", false));
+    CHECK(landing(host, "127.0.0.1:5009") == "listener");
+}

@@ -152,6 +152,41 @@ TEST_CASE("a service keeps its line through reloads, and new limits hold for old
     CHECK(&build(two_services)->find(at(80))->pool.admission() != &pool.admission());
 }
 
+TEST_CASE("of services on one port the longest prefix around the dialled address wins") {
+    auto service = [](const std::string& name, const std::string& more) {
+        return "[[service]]\nname = '" + name + "'\nports = 80\ntargets = '127.0.0.1:1'\n" + more +
+               "\n";
+    };
+    const auto wide = service("wide", "addresses = ['10.0.0.0/8', '2001:db8::/32']");
+    const auto near = service("near", "addresses = ['10.1.2.0/24', '2001:db8::1']");
+    auto name_of = [](const std::shared_ptr<const routing::Service>& found) {
+        return found ? found->name : "-";
+    };
+    auto name_of_dialled = [&](const Snapshot& snapshot, const char* ip) {
+        return name_of(snapshot.find({*Ip::parse(ip), 80}));
+    };
+    auto before = build(wide + near);
+    CHECK(before->has_port(80));
+    CHECK_FALSE(before->has_port(81));
+    CHECK(name_of_dialled(*before, "10.1.1.255") == "wide");
+    CHECK(name_of_dialled(*before, "10.1.2.0") == "near");
+    CHECK(name_of_dialled(*before, "2001:db8::1") == "near");
+    CHECK(name_of_dialled(*before, "2001:db8::2") == "wide");
+    CHECK(name_of_dialled(*before, "11.0.0.0") == "-");
+    CHECK(name_of_dialled(*build(wide + near + service("rest", "")), "11.0.0.0") == "rest");
+
+    // Who waits in the queue of an address that has just left is served all the same.
+    auto after = build(near, before.get());
+    CHECK(name_of_dialled(*after, "10.1.1.255") == "-");
+    CHECK(name_of(after->find_retired({*Ip::parse("10.1.1.255"), 80}, start)) == "wide");
+    CHECK_FALSE(after->find_retired({*Ip::parse("11.0.0.0"), 80}, start));
+    auto rest = build(service("rest", ""), after.get());
+    CHECK_FALSE(rest->find_retired({*Ip::parse("10.1.1.255"), 80}, start));  // it has a service
+    auto gone =
+        build("[[service]]\nname = 'x'\nports = 81\ntargets = '127.0.0.1:1'\n", before.get());
+    CHECK(name_of(gone->find_retired({*Ip::parse("10.1.2.0"), 80}, start)) == "near");
+}
+
 // ---- what DNS says
 
 namespace {
