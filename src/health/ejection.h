@@ -69,6 +69,7 @@ class Ejections {
     using Cases = std::map<const balance::Target*, std::unique_ptr<Case>>;
 
     void give_back(Case& which, const std::string& reason);
+    void release(balance::Target& target);
 
     io::Loop& loop_;
     telemetry::Journal& log_;

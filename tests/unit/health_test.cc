@@ -295,6 +295,33 @@ TEST_CASE("a target that leaves the file while it is ejected is forgotten") {
     CHECK(fixture.journal.events == std::vector<std::string>{"target_ejected"});
 }
 
+TEST_CASE("a target that leaves while it is ejected takes part when it returns") {
+    auto service = web(2);
+    service.health.enabled = false;
+    Fixture fixture(service);
+    fixture.at(1s, [&] {
+        const auto held = fixture.pool().targets()[1];  // as a session does
+        held->early_resets = 5;
+        held->failed_connects = 3;
+        fixture.trouble(2, Trouble::early_reset, 5);
+        CHECK(fixture.states() == "Ue");
+        auto without = service;
+        without.targets.pop_back();
+        fixture.follow(without);
+        fixture.follow(service);
+        CHECK(fixture.pool().targets()[1] == held);
+        CHECK(fixture.states() == "UU");
+        CHECK(held->early_resets == 0);
+        CHECK(held->failed_connects == 0);
+        fixture.trouble(2, Trouble::early_reset, 5);
+        CHECK(fixture.states() == "Ue");
+    });
+    fixture.at(12s, [&] { CHECK(fixture.states() == "UU"); });
+    fixture.run_until(13s);
+    CHECK(fixture.journal.events ==
+          std::vector<std::string>{"target_ejected", "target_ejected", "target_returned"});
+}
+
 TEST_CASE("when too few targets are left, all are used") {
     auto service = web(4);
     service.panic = 50;
