@@ -4,10 +4,10 @@
 //
 // A target counts as up until its first check, which alone decides; from then on `fall` bad checks
 // in a row take it out and `rise` good ones bring it back. One that is to begin as down waits for
-// `rise` good ones. Real clients teach as well: when as many connects of theirs in a row have
-// failed as checks may fail, the target is out at once and the next good checks bring it back. A
-// target that is not checked, or whose trouble checks do not see, is ejected for a while instead:
-// ejection.h.
+// `rise` good ones, unless it serves clients already when checks of it begin. Real clients teach as
+// well: when as many connects of theirs in a row have failed as checks may fail, the target is out
+// at once and the next good checks bring it back. A target that is not checked, or whose trouble
+// checks do not see, is ejected for a while instead: ejection.h.
 #pragma once
 
 #include <functional>
@@ -89,7 +89,7 @@ class Health {
             : subject(std::move(what)),
               spec(std::move(how)),
               target(std::move(whose)),
-              verdict(spec.rise, spec.fall, spec.initially_up),
+              verdict(spec.rise, spec.fall, spec.initially_up || target->up),
               wake(loop) {}
         Subject subject;
         config::HealthSpec spec;

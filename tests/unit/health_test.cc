@@ -131,6 +131,33 @@ TEST_CASE("a target that is no longer checked is up, and that is a change as wel
           std::vector<std::string>{"web 10.0.0.1:80 false", "web 10.0.0.1:80 true"});
 }
 
+TEST_CASE("a target that is to begin as down, and serves already, stays up through good checks") {
+    auto service = web(1);
+    service.health.enabled = false;
+    Fixture fixture(service);
+    fixture.at(10s, [&] {
+        service.health.enabled = true;
+        service.health.initially_up = false;
+        fixture.follow(service);
+    });
+    fixture.at(30s, [&] {
+        CHECK(fixture.states() == "U");
+        const auto held = fixture.pool().targets()[0];  // as a session does
+        auto without = service;
+        without.targets.clear();
+        fixture.follow(without);
+        fixture.follow(service);
+        CHECK(fixture.pool().targets()[0] == held);
+    });
+    fixture.at(50s, [&] {
+        CHECK(fixture.journal.events == std::vector<std::string>{});
+        fixture.world.target(fixture.ip(1)).answer = Door::Answer::refuses;
+    });
+    fixture.run_until(80s);
+    CHECK(fixture.journal.events == std::vector<std::string>{"target_down"});
+    CHECK(fixture.changes == std::vector<std::string>{"web 10.0.0.1:80 false"});
+}
+
 TEST_CASE("each ejection is longer than the one before, up to a limit, and time forgives") {
     const config::Ejection spec{.time = 10s, .max_time = 35s};
     Penalty penalty;
