@@ -64,7 +64,7 @@ void Ejections::eject(const routing::Service& service, balance::Target& target,
                 {"target", target.text},
                 {"reason", reason},
                 {"duration", to_text(length)}});
-    on_change_(service.name, target);
+    on_change_(service.name, target, Change::ejected);
 }
 
 void Ejections::give_back(Case& which, const std::string& reason) {
@@ -75,7 +75,7 @@ void Ejections::give_back(Case& which, const std::string& reason) {
         telemetry::Level::info, "target_returned",
         format("target {} of service {} has returned: {}", target.text, which.service, reason),
         {{"service", which.service}, {"target", target.text}, {"reason", reason}});
-    on_change_(which.service, target);
+    on_change_(which.service, target, Change::returned);
 }
 
 void Ejections::release(balance::Target& target) {

@@ -61,7 +61,7 @@ class Health {
   public:
     /// A target of this service went up or down, was ejected or has returned. What the service has
     /// left is for Pool::any_available to say.
-    using OnChange = std::function<void(const routing::Service&, const balance::Target&)>;
+    using OnChange = std::function<void(const routing::Service&, const balance::Target&, Change)>;
 
     /// `guard` may be null. All on the loop's thread, `on_change` as well.
     Health(io::Loop& loop, telemetry::Journal& log, dial::Guard* guard, OnChange on_change = {})
@@ -69,9 +69,9 @@ class Health {
           log_(log),
           common_(loop, guard),
           on_change_(std::move(on_change)),
-          ejections_(loop, log, [this](const std::string& service, const balance::Target& target) {
-              tell_of_change(service, target);
-          }) {}
+          ejections_(loop, log,
+                     [this](const std::string& service, const balance::Target& target,
+                            Change change) { tell_of_change(service, target, change); }) {}
 
     /// Checks the targets of this snapshot from now on, and no others.
     void follow(const routing::Snapshot& snapshot);
@@ -103,7 +103,7 @@ class Health {
 
     io::Task<> run(std::shared_ptr<Check> check);
     void set_state(Check& check, const std::string& reason);
-    void tell_of_change(const std::string& service, const balance::Target& target);
+    void tell_of_change(const std::string& service, const balance::Target& target, Change change);
     void look_for_panic(const routing::Service& service);
     void warn_of_certificate(Check& check, const Outcome& outcome);
     static void end(Check& check);

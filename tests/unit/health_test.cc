@@ -9,6 +9,7 @@
 using namespace proxify;
 using balance::Target;
 using balance::Trouble;
+using health::Change;
 using health::Penalty;
 using io::sim::Door;
 
@@ -89,12 +90,14 @@ struct Fixture {
     io::Loop loop{*io::Ring::open({})};
     const Time start = loop.now();
     Journal journal;
-    std::vector<std::string> changes;
+    std::vector<std::string> changes, went_down;
     std::shared_ptr<const routing::Snapshot> snapshot;
     health::Health health{
-        loop, journal, nullptr, [this](const routing::Service& service, const Target& target) {
+        loop, journal, nullptr,
+        [this](const routing::Service& service, const Target& target, Change change) {
             changes.push_back(
                 format("{} {} {}", service.name, target.text, service.pool.any_available()));
+            if (change == Change::down) went_down.push_back(target.text);
         }};
 };
 
@@ -273,6 +276,24 @@ TEST_CASE("a checked target is ejected for its early resets, and checks do not b
     fixture.at(10s, [&] { CHECK(fixture.states() == "eU"); });
     fixture.at(12s, [&] { CHECK(fixture.states() == "UU"); });
     fixture.run_until(13s);
+}
+
+TEST_CASE("an ejection of a target that is down, and its end, are not told as going down") {
+    auto service = web(1);
+    service.ejection.max_share = 100;
+    service.panic = 100;  // sessions get to it all the same
+    Fixture fixture(service);
+    fixture.at(1s, [&] { fixture.world.target(fixture.ip(1)).answer = Door::Answer::refuses; });
+    fixture.at(20s, [&] {
+        CHECK(fixture.states() == "d");
+        CHECK(fixture.changes.size() == 1);
+        fixture.trouble(1, Trouble::early_reset, 5);
+        CHECK(fixture.changes.size() == 2);
+    });
+    fixture.run_until(40s);
+    CHECK(fixture.changes.size() == 3);
+    CHECK(fixture.journal.events.back() == std::string("target_returned"));
+    CHECK(fixture.went_down == std::vector<std::string>{"10.0.0.1:80"});
 }
 
 TEST_CASE("early resets eject nobody unless the file says so") {
