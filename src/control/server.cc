@@ -360,9 +360,16 @@ Task<> Server::heed_signals() {
             else if (!leaving_)
                 leave();
             else
-                std::_Exit(0);  // the kernel takes back what we have: nothing of ours is pinned
+                end_at_once();
         }
     }
+}
+
+/// The kernel takes back what we have, as nothing of ours is pinned; but programs that check would
+/// go on.
+void Server::end_at_once() {
+    health_->stop();
+    std::_Exit(0);
 }
 
 Task<> Server::heed_file() {

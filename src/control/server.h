@@ -82,6 +82,7 @@ class Server {
     void on_resolved(const resolve::Outcome& outcome);
     void tell_who_left(const routing::Snapshot& before);
     void leave();
+    [[noreturn]] void end_at_once();
 
     io::Task<> heed_signals();
     io::Task<> heed_file();

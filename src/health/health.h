@@ -79,7 +79,7 @@ class Health {
     /// not be known any more.
     void suspect(const std::string& service, const balance::Target* target,
                  balance::Trouble trouble, uint32_t in_a_row);
-    /// Ends all checks, soon.
+    /// Ends all checks, soon; programs are killed at once.
     void stop();
 
   private:
