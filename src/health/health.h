@@ -67,7 +67,7 @@ class Health {
     Health(io::Loop& loop, telemetry::Journal& log, dial::Guard* guard, OnChange on_change = {})
         : loop_(loop),
           log_(log),
-          common_(loop, guard),
+          common_(loop, log, guard),
           on_change_(std::move(on_change)),
           ejections_(loop, log,
                      [this](const std::string& service, const balance::Target& target,

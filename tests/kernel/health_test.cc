@@ -363,6 +363,33 @@ test "$1" = "an argument"
           "check failed: cannot start /no/such: No such file or directory");
 }
 
+TEST_CASE("when this host has no TLS the log says so, once, and targets keep their state",
+          "[P-45]") {
+    IN_NAMESPACE(ns);
+    TempDir directory;
+    // OpenSSL without any algorithm.
+    write_file(
+        directory / "openssl.cnf",
+        "openssl_conf = all\n[all]\nproviders = some\n[some]\nnull = it\n[it]\nactivate = 1\n");
+    Server target(ns, "127.0.0.1:9001", greet("target"));
+    auto proxify = Proxify::start(
+        ns,
+        {.config = "[[service]]\nname = \"web\"\nports = 5001\ntargets = [\"127.0.0.1:9001\"]\n"
+                   "health = { type = \"tls\", interval = \"10ms\" }\n"
+                   "[[service]]\nname = \"other\"\nports = 5002\ntargets = [\"127.0.0.1:9001\"]\n"
+                   "health = { type = \"http\", tls = true, interval = \"10ms\" }\n",
+         .command = {.environment = {"OPENSSL_CONF=" + (directory / "openssl.cnf")}}});
+    auto complaints = [&] {
+        return std::ranges::count_if(lines_of(proxify.log()), [](const std::string& line) {
+            return line.contains("checks over TLS say nothing: cannot set up TLS: ");
+        });
+    };
+    CHECK(eventually([&] { return complaints() > 0; }));
+    CHECK_FALSE(eventually([&] { return complaints() > 1; }, 300ms));
+    CHECK(answered_by(ns, "127.0.0.1:5001") == "target");
+    CHECK(answered_by(ns, "127.0.0.1:5002") == "target");
+}
+
 TEST_CASE("a program that never ends is killed with all it has started, and reaped", "[P-45]") {
     IN_NAMESPACE(ns);
     TempDir directory;
