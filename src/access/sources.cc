@@ -16,12 +16,14 @@ Sources::Answer Sources::enter(const Ip& client, const SourceLimits& limits, Tim
     std::lock_guard lock(shard.lock);
     auto found = shard.known.find(source);
     if (found == shard.known.end()) {
-        if (shard.known.size() >= remembered_max / shard_count)
+        if (shard.known.size() >= shard_max && now >= shard.next_sweep) {
+            shard.next_sweep = now + 1s;
             std::erase_if(shard.known, [&](const auto& entry) {
                 return entry.second.sessions == 0 && entry.second.due <= now;
             });
+        }
         // Sessions are bounded by descriptors; sources that come and go are not.
-        bool is_full = shard.known.size() >= remembered_max / shard_count;
+        bool is_full = shard.known.size() >= shard_max;
         if (is_full && limits.sessions == 0) return Answer::welcome;
         found = shard.known.emplace(source, Known{}).first;
     }
@@ -41,8 +43,10 @@ void Sources::leave(const Ip& source) {
     Shard& shard = shard_of(source);
     std::lock_guard lock(shard.lock);
     auto found = shard.known.find(source);
-    // One that has a rate to remember goes later, in enter(); else it goes with its last session.
-    if (--found->second.sessions == 0 && found->second.due == Time()) shard.known.erase(found);
+    // One that has a rate to remember goes later, in enter(), if there is room for it until then;
+    // else it goes with its last session.
+    const bool is_remembered = found->second.due != Time() && shard.known.size() <= shard_max;
+    if (--found->second.sessions == 0 && !is_remembered) shard.known.erase(found);
 }
 
 size_t Sources::size() const {

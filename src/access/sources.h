@@ -69,8 +69,12 @@ class Sources : public std::enable_shared_from_this<Sources> {
     struct Shard {
         mutable std::mutex lock;
         std::unordered_map<Ip, Known, Hash> known;
+        /// When those that are no longer worth remembering may be looked for again. No sooner: when
+        /// all are, each new source would look through all of them in vain.
+        Time next_sweep;
     };
     static constexpr size_t shard_count = 64;
+    static constexpr size_t shard_max = remembered_max / shard_count;
 
     void leave(const Ip& source);
     Shard& shard_of(const Ip& source) {

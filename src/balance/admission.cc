@@ -37,19 +37,28 @@ void Admission::look_again() {
 /// those behind find some; but where one who may have any target finds none, all behind do.
 void Admission::serve() {
     const Pool* full = nullptr;
+    bool differ = false;  // the pools of those who stay in line
+    const Pool* of_last = nullptr;
     for (Waiter *waiter = first_, *next; waiter; waiter = next) {
         next = waiter->next_;
-        if (waiter->pool_ == full) continue;
-        Choice choice = waiter->pool_->choose(*waiter->asking_);
-        if (!choice.is_full) {
-            remove(*waiter);
-            waiter->choice_ = std::move(choice);
-            waiter->wake();
-        } else if (waiter->asking_->tried.count() == 0) {
-            if (!pools_differ_) return;
-            full = waiter->pool_;
+        if (waiter->pool_ != full) {
+            Choice choice = waiter->pool_->choose(*waiter->asking_);
+            if (!choice.is_full) {
+                remove(*waiter);
+                waiter->choice_ = std::move(choice);
+                waiter->wake();
+                continue;
+            }
+            if (waiter->asking_->tried.count() == 0) {
+                if (!pools_differ_) return;
+                full = waiter->pool_;
+            }
         }
+        differ = differ || (of_last && of_last != waiter->pool_);
+        of_last = waiter->pool_;
     }
+    // Else a line that is never empty would be walked whole for ever after a reload.
+    pools_differ_ = differ;
 }
 
 void Admission::remove(Waiter& waiter) {

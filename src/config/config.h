@@ -161,7 +161,7 @@ struct Ejection {
     bool enabled = true;
     int failures = 5;      ///< connects of clients in a row
     int early_resets = 0;  ///< connections in a row that it reset before it sent a byte; 0 for any
-    Duration time = 10s;   ///< for so long the first time, twice as long the second, and so on
+    Duration time = 10s;   ///< the first one lasts so long, each later one so much longer
     Duration max_time = 5min;
     int max_share = 50;  ///< percent of the service's targets that may be out at once
     bool operator==(const Ejection&) const = default;

@@ -118,9 +118,8 @@ Result<> Server::start(const config::Config& config) {
         TRY(start_bound(config));
 
     health_.emplace(loop_, log_, &own_doors_,
-                    [this](const routing::Service& service, const balance::Target& target) {
-                        on_state_change(service, target);
-                    });
+                    [this](const routing::Service& service, const balance::Target& target,
+                           health::Change change) { on_state_change(service, target, change); });
     health_->follow(*snapshot_);
     tell_kernel();
     return {};
@@ -362,9 +361,16 @@ Task<> Server::heed_signals() {
             else if (!leaving_)
                 leave();
             else
-                std::_Exit(0);  // the kernel takes back what we have: nothing of ours is pinned
+                end_at_once();
         }
     }
+}
+
+/// The kernel takes back what we have, as nothing of ours is pinned; but programs that check would
+/// go on.
+void Server::end_at_once() {
+    health_->stop();
+    std::_Exit(0);
 }
 
 Task<> Server::heed_file() {
@@ -490,9 +496,11 @@ void Server::tell_kernel() {
         if (service) tell_kernel(*service);
 }
 
-void Server::on_state_change(const routing::Service& service, const balance::Target& target) {
+void Server::on_state_change(const routing::Service& service, const balance::Target& target,
+                             health::Change change) {
     tell_kernel(service);
-    if (target.up || service.spec.on_down != config::OnDown::reset) return;
+    // A target that is down has sessions in a panic; an ejection, or the end of one, ends none.
+    if (change != health::Change::down || service.spec.on_down != config::OnDown::reset) return;
     const auto targets = service.pool.targets();
     auto down = std::ranges::find(targets, &target, &std::shared_ptr<balance::Target>::get);
     if (down == targets.end()) return;

@@ -77,10 +77,12 @@ class Server {
     void publish(config::Config config);
     void tell_kernel(const routing::Service& service);
     void tell_kernel();
-    void on_state_change(const routing::Service& service, const balance::Target& target);
+    void on_state_change(const routing::Service& service, const balance::Target& target,
+                         health::Change change);
     void on_resolved(const resolve::Outcome& outcome);
     void tell_who_left(const routing::Snapshot& before);
     void leave();
+    [[noreturn]] void end_at_once();
 
     io::Task<> heed_signals();
     io::Task<> heed_file();

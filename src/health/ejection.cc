@@ -37,7 +37,9 @@ void Ejections::follow(const routing::Snapshot& snapshot) {
                 give_back(*known->second, "ejection is off");
         }
     }
-    // What is left belongs to no service any more, and nobody will ask for it.
+    // The rest belongs to no service any more. But while sessions hold such a target it may come
+    // back as what it is, and then nobody here would know that it is to be given back.
+    for (auto& [gone, which] : before) release(*which->target);
 }
 
 void Ejections::eject(const routing::Service& service, balance::Target& target,
@@ -62,20 +64,24 @@ void Ejections::eject(const routing::Service& service, balance::Target& target,
                 {"target", target.text},
                 {"reason", reason},
                 {"duration", to_text(length)}});
-    on_change_(service.name, target);
+    on_change_(service.name, target, Change::ejected);
 }
 
 void Ejections::give_back(Case& which, const std::string& reason) {
     auto& target = *which.target;
     loop_.timers().disarm(which);
-    target.failed_connects = 0;
-    target.early_resets = 0;
-    target.set_ejected(false, loop_.now());
+    release(target);
     log_.write(
         telemetry::Level::info, "target_returned",
         format("target {} of service {} has returned: {}", target.text, which.service, reason),
         {{"service", which.service}, {"target", target.text}, {"reason", reason}});
-    on_change_(which.service, target);
+    on_change_(which.service, target, Change::returned);
+}
+
+void Ejections::release(balance::Target& target) {
+    target.failed_connects = 0;
+    target.early_resets = 0;
+    target.set_ejected(false, loop_.now());
 }
 
 void Ejections::stop() {

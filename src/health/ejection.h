@@ -15,6 +15,9 @@
 
 namespace proxify::health {
 
+/// What has become of a target.
+enum class Change { up, down, ejected, returned };
+
 /// How often a target has been ejected lately. Pure.
 class Penalty {
   public:
@@ -34,7 +37,7 @@ bool may_eject(size_t out, size_t all, int max_share);
 class Ejections {
   public:
     /// Called after a target was ejected or has returned.
-    using OnChange = std::function<void(const std::string& service, balance::Target&)>;
+    using OnChange = std::function<void(const std::string& service, balance::Target&, Change)>;
 
     Ejections(io::Loop& loop, telemetry::Journal& log, OnChange on_change)
         : loop_(loop), log_(log), on_change_(std::move(on_change)) {}
@@ -69,6 +72,7 @@ class Ejections {
     using Cases = std::map<const balance::Target*, std::unique_ptr<Case>>;
 
     void give_back(Case& which, const std::string& reason);
+    void release(balance::Target& target);
 
     io::Loop& loop_;
     telemetry::Journal& log_;

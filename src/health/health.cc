@@ -75,7 +75,7 @@ void Health::follow(const routing::Snapshot& snapshot) {
             target->is_local = dial::is_local(loop_.ring(), target->ip);
             auto address = check_address(service->spec, *target);
             if (!spec.enabled || !address) {
-                if (target->set_up(true, loop_.now())) tell_of_change(name, *target);
+                if (target->set_up(true, loop_.now())) tell_of_change(name, *target, Change::up);
                 continue;
             }
             Subject subject{service->name, target->text, service->hosts[i], *address};
@@ -157,15 +157,16 @@ void Health::set_state(Check& check, const std::string& reason) {
                format("target {} of service {} is {}: {}", target.text, check.subject.service,
                       up ? "up" : "down", reason),
                {{"service", check.subject.service}, {"target", target.text}, {"reason", reason}});
-    tell_of_change(check.subject.service, target);
+    tell_of_change(check.subject.service, target, up ? Change::up : Change::down);
 }
 
-void Health::tell_of_change(const std::string& service, const balance::Target& target) {
+void Health::tell_of_change(const std::string& service, const balance::Target& target,
+                            Change change) {
     auto found = services_.find(service);
     if (found == services_.end()) return;
     look_for_panic(*found->second);
     found->second->pool.admission().notice_room();
-    if (on_change_) on_change_(*found->second, target);
+    if (on_change_) on_change_(*found->second, target, change);
 }
 
 /// Too few targets take part: those that are left would be buried by what the others had, and

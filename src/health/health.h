@@ -4,10 +4,10 @@
 //
 // A target counts as up until its first check, which alone decides; from then on `fall` bad checks
 // in a row take it out and `rise` good ones bring it back. One that is to begin as down waits for
-// `rise` good ones. Real clients teach as well: when as many connects of theirs in a row have
-// failed as checks may fail, the target is out at once and the next good checks bring it back. A
-// target that is not checked, or whose trouble checks do not see, is ejected for a while instead:
-// ejection.h.
+// `rise` good ones, unless it serves clients already when checks of it begin. Real clients teach as
+// well: when as many connects of theirs in a row have failed as checks may fail, the target is out
+// at once and the next good checks bring it back. A target that is not checked, or whose trouble
+// checks do not see, is ejected for a while instead: ejection.h.
 #pragma once
 
 #include <functional>
@@ -61,17 +61,17 @@ class Health {
   public:
     /// A target of this service went up or down, was ejected or has returned. What the service has
     /// left is for Pool::any_available to say.
-    using OnChange = std::function<void(const routing::Service&, const balance::Target&)>;
+    using OnChange = std::function<void(const routing::Service&, const balance::Target&, Change)>;
 
     /// `guard` may be null. All on the loop's thread, `on_change` as well.
     Health(io::Loop& loop, telemetry::Journal& log, dial::Guard* guard, OnChange on_change = {})
         : loop_(loop),
           log_(log),
-          common_(loop, guard),
+          common_(loop, log, guard),
           on_change_(std::move(on_change)),
-          ejections_(loop, log, [this](const std::string& service, const balance::Target& target) {
-              tell_of_change(service, target);
-          }) {}
+          ejections_(loop, log,
+                     [this](const std::string& service, const balance::Target& target,
+                            Change change) { tell_of_change(service, target, change); }) {}
 
     /// Checks the targets of this snapshot from now on, and no others.
     void follow(const routing::Snapshot& snapshot);
@@ -79,7 +79,7 @@ class Health {
     /// not be known any more.
     void suspect(const std::string& service, const balance::Target* target,
                  balance::Trouble trouble, uint32_t in_a_row);
-    /// Ends all checks, soon.
+    /// Ends all checks, soon; programs are killed at once.
     void stop();
 
   private:
@@ -89,7 +89,7 @@ class Health {
             : subject(std::move(what)),
               spec(std::move(how)),
               target(std::move(whose)),
-              verdict(spec.rise, spec.fall, spec.initially_up),
+              verdict(spec.rise, spec.fall, spec.initially_up || target->up),
               wake(loop) {}
         Subject subject;
         config::HealthSpec spec;
@@ -103,7 +103,7 @@ class Health {
 
     io::Task<> run(std::shared_ptr<Check> check);
     void set_state(Check& check, const std::string& reason);
-    void tell_of_change(const std::string& service, const balance::Target& target);
+    void tell_of_change(const std::string& service, const balance::Target& target, Change change);
     void look_for_panic(const routing::Service& service);
     void warn_of_certificate(Check& check, const Outcome& outcome);
     static void end(Check& check);

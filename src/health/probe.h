@@ -14,6 +14,7 @@
 #include "dial/dial.h"
 #include "health/turnstile.h"
 #include "io/loop.h"
+#include "telemetry/log.h"
 #include "tls/client.h"
 
 namespace proxify::health {
@@ -43,13 +44,15 @@ struct Subject {
 /// What the checks of all targets share.
 struct Common {
     io::Loop& loop;
+    telemetry::Journal& log;
     dial::Guard* guard;                           ///< may be null
     Turnstile programs;                           ///< that run at a time
     std::map<bool, tls::ClientContext> tls = {};  ///< by `verify`; made when it is needed first
+    std::string tls_trouble = {};  ///< why one could not be made, as it was said last
 
     static constexpr size_t programs_max = 32;
-    Common(io::Loop& a_loop, dial::Guard* a_guard)
-        : loop(a_loop), guard(a_guard), programs(a_loop, programs_max) {}
+    Common(io::Loop& a_loop, telemetry::Journal& a_log, dial::Guard* a_guard)
+        : loop(a_loop), log(a_log), guard(a_guard), programs(a_loop, programs_max) {}
 };
 
 class Probe : private io::Timer {

@@ -88,12 +88,23 @@ Task<int> Talk::receive_some(std::string& into) {
     co_return 0;
 }
 
+/// Nothing is known of a target then, so it keeps its state. Each check of each would say the same.
+static void say_once(Common& common, const Error& error) {
+    const std::string trouble =
+        error.hint.empty() ? error.what : format("{} (hint: {})", error.what, error.hint);
+    if (std::exchange(common.tls_trouble, trouble) == trouble) return;
+    common.log.warn("tls_unavailable", "checks over TLS say nothing: " + trouble);
+}
+
 Task<int> Talk::secure(const config::TlsSpec& spec) {
     auto& contexts = probe_.common.tls;
     auto context = contexts.find(spec.verify);
     if (context == contexts.end()) {
         auto opened = tls::ClientContext::open(spec.verify);
-        if (!opened) co_return ENOMEM;
+        if (!opened) {
+            say_once(probe_.common, opened.error());
+            co_return ENOMEM;
+        }
         context = contexts.emplace(spec.verify, std::move(*opened)).first;
     }
     tls_.emplace(context->second, spec.name.empty() ? probe_.subject.host : spec.name);

@@ -72,14 +72,14 @@ class Child {
 
     /// May be read from when it has ended.
     Handle ended() const { return static_cast<Handle>(ended_.get()); }
-    /// It, and what it has started.
+    /// It, and what it has started that is still in the process group it began with.
     void kill();
 
     struct End {
         int status = 0;  ///< what it gave to exit()
         int signal = 0;  ///< which ended it, or 0
     };
-    /// Once it has ended. What it has started and left behind ends with it.
+    /// Once it has ended. What it has left behind in its process group ends with it.
     End reap();
 
   private:

@@ -89,6 +89,12 @@ void shell(const TempDir& directory, const std::string& line) {
     REQUIRE(done.exit_code == 0);
 }
 
+bool is_gone(const std::string& pid) {
+    // Whoever adopts it may be slow to reap it: a zombie is gone enough.
+    if (!std::filesystem::exists("/proc/" + pid)) return true;
+    return read_file("/proc/" + pid + "/stat").contains(") Z ");
+}
+
 /// A key, and a certificate for "localhost" and 127.0.0.1 that it signs itself.
 void make_certificate(const TempDir& directory, const std::string& name, const std::string& from,
                       const std::string& to) {
@@ -357,6 +363,33 @@ test "$1" = "an argument"
           "check failed: cannot start /no/such: No such file or directory");
 }
 
+TEST_CASE("when this host has no TLS the log says so, once, and targets keep their state",
+          "[P-45]") {
+    IN_NAMESPACE(ns);
+    TempDir directory;
+    // OpenSSL without any algorithm.
+    write_file(
+        directory / "openssl.cnf",
+        "openssl_conf = all\n[all]\nproviders = some\n[some]\nnull = it\n[it]\nactivate = 1\n");
+    Server target(ns, "127.0.0.1:9001", greet("target"));
+    auto proxify = Proxify::start(
+        ns,
+        {.config = "[[service]]\nname = \"web\"\nports = 5001\ntargets = [\"127.0.0.1:9001\"]\n"
+                   "health = { type = \"tls\", interval = \"10ms\" }\n"
+                   "[[service]]\nname = \"other\"\nports = 5002\ntargets = [\"127.0.0.1:9001\"]\n"
+                   "health = { type = \"http\", tls = true, interval = \"10ms\" }\n",
+         .command = {.environment = {"OPENSSL_CONF=" + (directory / "openssl.cnf")}}});
+    auto complaints = [&] {
+        return std::ranges::count_if(lines_of(proxify.log()), [](const std::string& line) {
+            return line.contains("checks over TLS say nothing: cannot set up TLS: ");
+        });
+    };
+    CHECK(eventually([&] { return complaints() > 0; }));
+    CHECK_FALSE(eventually([&] { return complaints() > 1; }, 300ms));
+    CHECK(answered_by(ns, "127.0.0.1:5001") == "target");
+    CHECK(answered_by(ns, "127.0.0.1:5002") == "target");
+}
+
 TEST_CASE("a program that never ends is killed with all it has started, and reaped", "[P-45]") {
     IN_NAMESPACE(ns);
     TempDir directory;
@@ -371,11 +404,6 @@ TEST_CASE("a program that never ends is killed with all it has started, and reap
                                                            : std::vector<std::string>();
     };
     REQUIRE(eventually([&] { return pids().size() >= 5; }));
-    auto is_gone = [](const std::string& pid) {
-        // Whoever adopts it may be slow to reap it: a zombie is gone enough.
-        if (!std::filesystem::exists("/proc/" + pid)) return true;
-        return read_file("/proc/" + pid + "/stat").contains(") Z ");
-    };
     const auto first = pids();
     for (size_t i = 0; i + 1 < first.size(); ++i)
         CHECK(eventually([&] { return is_gone(first[i]); }));
@@ -390,6 +418,40 @@ TEST_CASE("a program that never ends is killed with all it has started, and reap
     CHECK(proxify.stop() == 0);
     CHECK(now() - start < 5s);
     for (const auto& pid : pids()) CHECK(eventually([&] { return is_gone(pid); }));
+}
+
+TEST_CASE("a program that has left its process group is killed as well", "[P-45]") {
+    IN_NAMESPACE(ns);
+    NEEDS_PROGRAM("perl");
+    CHECK(reason_for_down(ns, "127.0.0.1:9001",
+                          R"(type = "exec", command = ["/usr/bin/perl", "-e", )"
+                          R"("setpgrp(0, getpgrp(getppid)) or exit 3; sleep 1000"])",
+                          R"(interval = "50ms", timeout = "1s")") ==
+          "no answer to a check within 1s");
+}
+
+TEST_CASE("a second signal leaves no program behind that checks", "[P-45]") {
+    IN_NAMESPACE(ns);
+    TempDir directory;
+    Server target(ns, "127.0.0.1:9001", greet("target"));
+    auto proxify = Proxify::start(
+        ns, {.config = format("[proxify]\ndrain_timeout = \"10m\"\n"
+                              "[[service]]\nname = \"web\"\nports = 5001\n"
+                              "targets = [\"127.0.0.1:9001\"]\n"
+                              "health = {{ type = \"exec\", timeout = \"10m\", command = "
+                              "[\"/bin/sh\", \"-c\", \"echo $$ > {0}/new && mv {0}/new {0}/pid; "
+                              "sleep 1000\"] }}\n",
+                              directory.path().string())});
+    Stream client = Stream::dial(ns, "127.0.0.1:5001");
+    client.receive_line();
+    REQUIRE(eventually([&] { return std::filesystem::exists(directory / "pid"); }));
+    const std::string pid = lines_of(read_file(directory / "pid")).at(0);
+    proxify.process().signal(SIGTERM);
+    REQUIRE(eventually([&] { return answered_by(ns, "127.0.0.1:5001") == "refused"; }));
+    CHECK_FALSE(is_gone(pid));
+    proxify.process().signal(SIGTERM);
+    CHECK(proxify.process().wait(5s).has_value());
+    CHECK(eventually([&] { return is_gone(pid); }));
 }
 
 TEST_CASE("no more than 32 programs run at a time, and each has its turn", "[P-45]") {

@@ -108,8 +108,10 @@ class Life {
           snapshot_(build(plan.config, nullptr)),
           worker_(*Ring::open(plan.ring), kept, worker_options(), snapshot_),
           health_(worker_.loop(), kept, &guard_,
-                  [this](const routing::Service& service, const balance::Target& target) {
-                      if (!target.up && service.spec.on_down == config::OnDown::reset)
+                  [this](const routing::Service& service, const balance::Target& target,
+                         health::Change change) {
+                      if (change == health::Change::down &&
+                          service.spec.on_down == config::OnDown::reset)
                           worker_.loop().post([this, &target] { worker_.end_sessions_of(target); });
                   }) {
         world_.let_through = [this](const Address& source) {

@@ -169,3 +169,35 @@ TEST_CASE("a million sources that come once are not remembered for ever") {
     }
     CHECK(sources->size() <= Sources::remembered_max);
 }
+
+namespace {
+
+/// Each comes once, with its session over at once.
+void visit(Sources& sources, const SourceLimits& limits, Time now, uint32_t first, uint32_t count) {
+    for (uint32_t i = first; i < first + count; ++i) {
+        Sources::Place place;
+        Ip client = Ip::v4(203, static_cast<uint8_t>(i >> 16), static_cast<uint8_t>(i >> 8),
+                           static_cast<uint8_t>(i));
+        if (sources.enter(client, limits, now, place) != Answer::welcome) FAIL(i);
+    }
+}
+
+}  // namespace
+
+TEST_CASE("those who need not be remembered are looked for once a second, and not for each") {
+    auto sources = std::make_shared<Sources>();
+    const SourceLimits limits{.rate = 10};
+    const uint32_t many = 4 * Sources::remembered_max;
+    visit(*sources, limits, Time(1h), 0, many);  // so all shards are full, and were looked through
+    CHECK(sources->size() == Sources::remembered_max);
+    visit(*sources, limits, Time(1h) + 999ms, many, 10'000);
+    CHECK(sources->size() == Sources::remembered_max);
+    visit(*sources, limits, Time(1h) + 1s, 2 * many, 10'000);
+    CHECK(sources->size() == 10'000);
+}
+
+TEST_CASE("sources that come and go within a second are not all remembered for it") {
+    auto sources = std::make_shared<Sources>();
+    visit(*sources, {.sessions = 1, .rate = 10}, Time(1h), 0, 4 * Sources::remembered_max);
+    CHECK(sources->size() <= Sources::remembered_max);
+}

@@ -9,6 +9,7 @@
 using namespace proxify;
 using balance::Target;
 using balance::Trouble;
+using health::Change;
 using health::Penalty;
 using io::sim::Door;
 
@@ -89,12 +90,14 @@ struct Fixture {
     io::Loop loop{*io::Ring::open({})};
     const Time start = loop.now();
     Journal journal;
-    std::vector<std::string> changes;
+    std::vector<std::string> changes, went_down;
     std::shared_ptr<const routing::Snapshot> snapshot;
     health::Health health{
-        loop, journal, nullptr, [this](const routing::Service& service, const Target& target) {
+        loop, journal, nullptr,
+        [this](const routing::Service& service, const Target& target, Change change) {
             changes.push_back(
                 format("{} {} {}", service.name, target.text, service.pool.any_available()));
+            if (change == Change::down) went_down.push_back(target.text);
         }};
 };
 
@@ -129,6 +132,33 @@ TEST_CASE("a target that is no longer checked is up, and that is a change as wel
     fixture.run_until(40s);
     CHECK(fixture.changes ==
           std::vector<std::string>{"web 10.0.0.1:80 false", "web 10.0.0.1:80 true"});
+}
+
+TEST_CASE("a target that is to begin as down, and serves already, stays up through good checks") {
+    auto service = web(1);
+    service.health.enabled = false;
+    Fixture fixture(service);
+    fixture.at(10s, [&] {
+        service.health.enabled = true;
+        service.health.initially_up = false;
+        fixture.follow(service);
+    });
+    fixture.at(30s, [&] {
+        CHECK(fixture.states() == "U");
+        const auto held = fixture.pool().targets()[0];  // as a session does
+        auto without = service;
+        without.targets.clear();
+        fixture.follow(without);
+        fixture.follow(service);
+        CHECK(fixture.pool().targets()[0] == held);
+    });
+    fixture.at(50s, [&] {
+        CHECK(fixture.journal.events == std::vector<std::string>{});
+        fixture.world.target(fixture.ip(1)).answer = Door::Answer::refuses;
+    });
+    fixture.run_until(80s);
+    CHECK(fixture.journal.events == std::vector<std::string>{"target_down"});
+    CHECK(fixture.changes == std::vector<std::string>{"web 10.0.0.1:80 false"});
 }
 
 TEST_CASE("each ejection is longer than the one before, up to a limit, and time forgives") {
@@ -248,6 +278,24 @@ TEST_CASE("a checked target is ejected for its early resets, and checks do not b
     fixture.run_until(13s);
 }
 
+TEST_CASE("an ejection of a target that is down, and its end, are not told as going down") {
+    auto service = web(1);
+    service.ejection.max_share = 100;
+    service.panic = 100;  // sessions get to it all the same
+    Fixture fixture(service);
+    fixture.at(1s, [&] { fixture.world.target(fixture.ip(1)).answer = Door::Answer::refuses; });
+    fixture.at(20s, [&] {
+        CHECK(fixture.states() == "d");
+        CHECK(fixture.changes.size() == 1);
+        fixture.trouble(1, Trouble::early_reset, 5);
+        CHECK(fixture.changes.size() == 2);
+    });
+    fixture.run_until(40s);
+    CHECK(fixture.changes.size() == 3);
+    CHECK(fixture.journal.events.back() == std::string("target_returned"));
+    CHECK(fixture.went_down == std::vector<std::string>{"10.0.0.1:80"});
+}
+
 TEST_CASE("early resets eject nobody unless the file says so") {
     auto service = web(2);
     service.ejection = {};
@@ -293,6 +341,33 @@ TEST_CASE("a target that leaves the file while it is ejected is forgotten") {
     });
     fixture.run_until(30s);
     CHECK(fixture.journal.events == std::vector<std::string>{"target_ejected"});
+}
+
+TEST_CASE("a target that leaves while it is ejected takes part when it returns") {
+    auto service = web(2);
+    service.health.enabled = false;
+    Fixture fixture(service);
+    fixture.at(1s, [&] {
+        const auto held = fixture.pool().targets()[1];  // as a session does
+        held->early_resets = 5;
+        held->failed_connects = 3;
+        fixture.trouble(2, Trouble::early_reset, 5);
+        CHECK(fixture.states() == "Ue");
+        auto without = service;
+        without.targets.pop_back();
+        fixture.follow(without);
+        fixture.follow(service);
+        CHECK(fixture.pool().targets()[1] == held);
+        CHECK(fixture.states() == "UU");
+        CHECK(held->early_resets == 0);
+        CHECK(held->failed_connects == 0);
+        fixture.trouble(2, Trouble::early_reset, 5);
+        CHECK(fixture.states() == "Ue");
+    });
+    fixture.at(12s, [&] { CHECK(fixture.states() == "UU"); });
+    fixture.run_until(13s);
+    CHECK(fixture.journal.events ==
+          std::vector<std::string>{"target_ejected", "target_ejected", "target_returned"});
 }
 
 TEST_CASE("when too few targets are left, all are used") {

@@ -175,8 +175,10 @@ Child::~Child() {
 }
 
 void Child::kill() {
-    // Until it is reaped the number is its own, and its group's.
-    if (pid_ > 0) ::kill(-pid_, SIGKILL);
+    if (pid_ <= 0) return;
+    // Until it is reaped the number is its own, and its group's. It may have left that group.
+    ::kill(-pid_, SIGKILL);
+    ::kill(pid_, SIGKILL);
 }
 
 Child::End Child::reap() {
