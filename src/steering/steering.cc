@@ -248,10 +248,12 @@ Result<> Steering::set_down(const std::string& service, bool is_down) {
     auto spec = std::ranges::find(config_.services, service, &config::Service::name);
     if (spec == config_.services.end()) return {};
     bool changed = is_down ? down_.insert(service).second : down_.erase(service) > 0;
-    if (!is_sure_) return write_entries(make_tables(config_, numbers_, down_));
+    const uint16_t number = numbers_.of(service);
+    // After a change that failed, the kernel may know nothing of this service yet.
+    if (!is_sure_ || number >= have_.of_service.size())
+        return write_entries(make_tables(config_, numbers_, down_));
     if (!changed) return {};
 
-    const uint16_t number = numbers_.of(service);
     auto entries = have_.of_service;
     entries[number] = entry_of(*spec, number, down_);
     const auto index = static_cast<size_t>(spec - config_.services.begin());
