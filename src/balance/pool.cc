@@ -56,6 +56,11 @@ Pool::Census Pool::count() const {
     return census;
 }
 
+std::shared_ptr<Target> Pool::find(const Target* target) const {
+    auto found = std::ranges::find(targets_, target, &std::shared_ptr<Target>::get);
+    return found == targets_.end() ? nullptr : *found;
+}
+
 void Pool::continue_after(const Pool& other) {
     for (auto& tier : tiers_)
         for (const auto& before : other.tiers_)

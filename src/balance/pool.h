@@ -45,6 +45,8 @@ class Pool {
 
     /// All of them, in the order written.
     std::span<const std::shared_ptr<Target>> targets() const { return targets_; }
+    /// The one at this address in memory, which may be long gone; null when it is none of them.
+    std::shared_ptr<Target> find(const Target* target) const;
     /// Continues in the order where `other` stopped.
     void continue_after(const Pool& other);
 

@@ -102,7 +102,8 @@ std::vector<uint16_t> maglev_table(const std::vector<Member>& members) {
 
 Tier::Tier(const Rule& rule, Level level, std::vector<Member> members)
     : rule_(rule), level_(level), members_(std::move(members)) {
-    for (const auto& member : members_) keys_.push_back(hash(member.target->text, 0));
+    if (is_hash())
+        for (const auto& member : members_) keys_.push_back(hash(member.target->text, 0));
     if (rule_.policy == config::Balance::round_robin) order_ = smooth_order(members_);
     if (rule_.policy == config::Balance::maglev) order_ = maglev_table(members_);
 }

@@ -133,7 +133,7 @@ class Tier {
     Rule rule_;
     Level level_;
     std::vector<Member> members_;
-    std::vector<uint64_t> keys_;  ///< of each member: who it is, for hashes
+    std::vector<uint64_t> keys_;  ///< of each member, for policies that hash: who it is
     /// Indices of members: whose turn it is (round robin), or who owns a key (maglev).
     std::vector<uint16_t> order_;
     mutable std::atomic<size_t> next_ = 0;

@@ -206,6 +206,11 @@ struct Service {
     Limits limits;
     bool count_ports = false;  ///< the kernel counts connections for each of its ports
 
+    size_t port_count() const {
+        size_t count = 0;
+        for (auto [first, last] : ports) count += last - first + 1u;
+        return count;
+    }
     bool has_one_port() const { return ports.size() == 1 && ports[0].first == ports[0].last; }
     bool operator==(const Service&) const = default;
 };

@@ -31,12 +31,6 @@ std::string counted(size_t count, std::string_view noun, std::string_view plural
     return format("{} {}{}", count, noun, count == 1 ? "" : plural);
 }
 
-size_t count_ports(const Service& service) {
-    size_t count = 0;
-    for (auto range : service.ports) count += range.last - range.first + 1u;
-    return count;
-}
-
 /// In rising order, with neighbours joined: 5001, 5002, "5003-5005" is 5001-5005.
 std::vector<PortRange> joined(std::vector<PortRange> ranges) {
     std::ranges::sort(ranges);
@@ -266,7 +260,7 @@ std::string describe(const Config& config) {
     size_t ports = 0, targets = 0;
     for (const auto& service : config.services) {
         out += describe_service(service, config) + "\n";
-        ports += count_ports(service);
+        ports += service.port_count();
         targets += service.targets.size();
     }
     return out + format("{}, {}, {}\n", counted(config.services.size(), "service"),

@@ -82,12 +82,6 @@ bool claim(Claim& claim, const DraftService& draft_service, Position at, uint16_
     return false;
 }
 
-size_t count_ports(const Service& service) {
-    size_t count = 0;
-    for (auto [first, last] : service.ports) count += last - first + 1u;
-    return count;
-}
-
 // Of an item that clashes only the first clashing port is reported, so that two overlapping ranges
 // are one problem and not thousands.
 void claim_ports(const DraftService& draft_service, Claims& claims, Problems& problems) {
@@ -112,7 +106,7 @@ void check_ports(const Draft& draft, Problems& problems) {
     Claims claims;
     for (const auto& draft_service : draft.services) {
         const auto& service = draft_service.service;
-        if (claims.has_room_for(count_ports(service) * service.addresses.size()))
+        if (claims.has_room_for(service.port_count() * service.addresses.size()))
             claim_ports(draft_service, claims, problems);
         else
             problems.add(

@@ -501,13 +501,11 @@ void Server::on_state_change(const routing::Service& service, const balance::Tar
     tell_kernel(service);
     // A target that is down has sessions in a panic; an ejection, or the end of one, ends none.
     if (change != health::Change::down || service.spec.on_down != config::OnDown::reset) return;
-    const auto targets = service.pool.targets();
-    auto down = std::ranges::find(targets, &target, &std::shared_ptr<balance::Target>::get);
-    if (down == targets.end()) return;
+    auto down = service.pool.find(&target);
+    if (!down) return;
     for (auto* workers : {&workers_, &retired_})
         for (auto& worker : *workers)
-            worker->loop().post(
-                [worker = worker.get(), down = *down] { worker->end_sessions_of(*down); });
+            worker->loop().post([worker = worker.get(), down] { worker->end_sessions_of(*down); });
 }
 
 /// Targets that the running snapshot has no more. No worker picks them any longer; sessions that

@@ -8,6 +8,8 @@
 // else: it is not dialled.
 #pragma once
 
+#include <cerrno>
+
 #include "base/address.h"
 #include "io/loop.h"
 #include "io/stream.h"
@@ -25,6 +27,12 @@ class Guard {
     virtual bool let_through(const Address& source) = 0;
     virtual void forget(const Address& source) = 0;
 };
+
+/// Whether an error says that something ran out on this host, and nothing about the target.
+inline bool ran_out(int error) {
+    return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS ||
+           error == EADDRNOTAVAIL;
+}
 
 /// One dial: the socket it makes, and a way to end it early.
 struct Attempt {

@@ -42,29 +42,28 @@ void Ejections::follow(const routing::Snapshot& snapshot) {
     for (auto& [gone, which] : before) release(*which->target);
 }
 
-void Ejections::eject(const routing::Service& service, balance::Target& target,
-                      const std::string& reason) {
+void Ejections::eject(const routing::Service& service,
+                      const std::shared_ptr<balance::Target>& target, const std::string& reason) {
     const auto& spec = service.spec.ejection;
     const auto targets = service.pool.targets();
-    auto known = std::ranges::find(targets, &target, &std::shared_ptr<balance::Target>::get);
-    if (!spec.enabled || target.ejected || known == targets.end()) return;
+    if (!spec.enabled || target->ejected) return;
     const auto out = static_cast<size_t>(
         std::ranges::count_if(targets, [](const auto& other) { return other->ejected.load(); }));
     if (!may_eject(out, targets.size(), spec.max_share)) return;
 
-    auto& which = cases_[&target];
-    if (!which) which = std::make_unique<Case>(*this, service.name, *known);
+    auto& which = cases_[target.get()];
+    if (!which) which = std::make_unique<Case>(*this, service.name, target);
     const Duration length = which->penalty.next(loop_.now(), spec);
-    target.set_ejected(true, loop_.now());
+    target->set_ejected(true, loop_.now());
     loop_.timers().arm(*which, loop_.now() + length);
     log_.write(telemetry::Level::warn, "target_ejected",
-               format("target {} of service {} is ejected for {}: {}", target.text, service.name,
+               format("target {} of service {} is ejected for {}: {}", target->text, service.name,
                       to_text(length), reason),
                {{"service", service.name},
-                {"target", target.text},
+                {"target", target->text},
                 {"reason", reason},
                 {"duration", to_text(length)}});
-    on_change_(service.name, target, Change::ejected);
+    on_change_(service.name, *target, Change::ejected);
 }
 
 void Ejections::give_back(Case& which, const std::string& reason) {

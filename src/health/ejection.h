@@ -46,9 +46,10 @@ class Ejections {
     /// Knows the targets of this snapshot from now on, with what was known of them, and no others.
     void follow(const routing::Snapshot& snapshot);
 
-    /// Ejects it, unless it is out already, or too many others are, or the service does not want
-    /// that.
-    void eject(const routing::Service& service, balance::Target& target, const std::string& reason);
+    /// Ejects a target of this service, unless it is out already, or too many others are, or the
+    /// service does not want that.
+    void eject(const routing::Service& service, const std::shared_ptr<balance::Target>& target,
+               const std::string& reason);
 
     /// Nobody returns any more.
     void stop();

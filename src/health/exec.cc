@@ -27,8 +27,7 @@ Task<Outcome> check_exec(const config::ExecCheck& check, Probe& probe) {
     std::optional<Child> program;
     probe.begin();
     int error = Child::start(check.command, environment_of(probe.subject), program);
-    if (error == EMFILE || error == ENFILE || error == ENOMEM || error == EAGAIN)
-        co_return failed_with(error, probe);
+    if (dial::ran_out(error) || error == EAGAIN) co_return failed_with(error, probe);
     if (error)
         co_return Outcome::bad(
             format("check failed: cannot start {}: {}", check.command[0], std::strerror(error)));

@@ -125,9 +125,8 @@ void Health::suspect(const std::string& service, const balance::Target* target, 
                      uint32_t in_a_row) {
     auto known = services_.find(service);
     if (known == services_.end()) return;
-    const auto targets = known->second->pool.targets();
-    auto found = std::ranges::find(targets, target, &std::shared_ptr<balance::Target>::get);
-    if (found == targets.end()) return;
+    auto found = known->second->pool.find(target);
+    if (!found) return;
 
     // One dead port says nothing about a target that follows the dialled port.
     auto check = checks_.find(target);
@@ -140,7 +139,7 @@ void Health::suspect(const std::string& service, const balance::Target* target, 
     }
     const uint32_t limit = ejects_after(known->second->spec.ejection, trouble);
     if (limit == 0 || in_a_row % limit != 0) return;
-    ejections_.eject(*known->second, **found,
+    ejections_.eject(*known->second, found,
                      trouble == Trouble::failed_connect
                          ? format("{} connects of clients in a row failed", in_a_row)
                          : format("it reset {} connections in a row without a word", in_a_row));

@@ -11,16 +11,11 @@ using namespace io;
 
 Outcome failed_with(int error, const Probe& probe) {
     if (probe.ended()) error = probe.ended();
+    if (dial::ran_out(error) || error == EAGAIN)
+        return {.is = Outcome::Is::unknown, .reason = std::strerror(error)};
     switch (error) {
         case 0:
             return Outcome::good();
-        case EMFILE:
-        case ENFILE:
-        case ENOMEM:
-        case ENOBUFS:
-        case EADDRNOTAVAIL:
-        case EAGAIN:
-            return {.is = Outcome::Is::unknown, .reason = std::strerror(error)};
         case ETIMEDOUT:
             return Outcome::bad(
                 format("no answer to a check within {}", to_text(probe.spec.timeout)));

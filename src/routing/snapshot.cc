@@ -176,8 +176,8 @@ void Snapshot::add_routes() {
                 for (const auto& prefix : spec.addresses)
                     written_[static_cast<uint16_t>(port)].emplace_back(prefix, number);
             }
-            port_count_ += static_cast<size_t>(last - first + 1);
         }
+        port_count_ += spec.port_count();
     }
     for (const auto& [port, entries] : written_)
         by_address_[port] = PrefixMap<uint16_t>(entries, /*others=*/route_[port]);

@@ -149,9 +149,7 @@ Task<Ending> Session::connect_to_target() {
         }
 
         attempt_.socket = Socket();  // closed before the seat is another's
-        bool is_ours = error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS ||
-                       error == EADDRNOTAVAIL;
-        if (is_ours)
+        if (dial::ran_out(error))
             co_return Ending{Party::resource, Stage::connect, "cannot open a connection", error};
         if (error == ELOOP) {
             failed = {Party::policy, Stage::connect, "the target is proxify itself"};
