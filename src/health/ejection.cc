@@ -56,6 +56,7 @@ void Ejections::eject(const routing::Service& service,
     const Duration length = which->penalty.next(loop_.now(), spec);
     target->set_ejected(true, loop_.now());
     loop_.timers().arm(*which, loop_.now() + length);
+    on_change_(service.name, *target, Change::ejected);
     log_.write(telemetry::Level::warn, "target_ejected",
                format("target {} of service {} is ejected for {}: {}", target->text, service.name,
                       to_text(length), reason),
@@ -63,18 +64,17 @@ void Ejections::eject(const routing::Service& service,
                 {"target", target->text},
                 {"reason", reason},
                 {"duration", to_text(length)}});
-    on_change_(service.name, *target, Change::ejected);
 }
 
 void Ejections::give_back(Case& which, const std::string& reason) {
     auto& target = *which.target;
     loop_.timers().disarm(which);
     release(target);
+    on_change_(which.service, target, Change::returned);
     log_.write(
         telemetry::Level::info, "target_returned",
         format("target {} of service {} has returned: {}", target.text, which.service, reason),
         {{"service", which.service}, {"target", target.text}, {"reason", reason}});
-    on_change_(which.service, target, Change::returned);
 }
 
 void Ejections::release(balance::Target& target) {

@@ -151,12 +151,13 @@ void Health::set_state(Check& check, const std::string& reason) {
     if (target.up == up) return;
     if (up) target.failed_connects = 0;
     target.set_up(up, loop_.now());
+    // Before the log says so: who reads "up" there is let in.
+    tell_of_change(check.subject.service, target, up ? Change::up : Change::down);
     log_.write(up ? telemetry::Level::info : telemetry::Level::warn,
                up ? "target_up" : "target_down",
                format("target {} of service {} is {}: {}", target.text, check.subject.service,
                       up ? "up" : "down", reason),
                {{"service", check.subject.service}, {"target", target.text}, {"reason", reason}});
-    tell_of_change(check.subject.service, target, up ? Change::up : Change::down);
 }
 
 void Health::tell_of_change(const std::string& service, const balance::Target& target,
