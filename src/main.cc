@@ -2,15 +2,20 @@
 #include <cstdio>
 #include <iostream>
 
+#include "cli/ask.h"
 #include "cli/check.h"
+#include "cli/completion.h"
 #include "cli/options.h"
 #include "control/server.h"
 
 using namespace proxify;
 
 static int run(const cli::Options& options) {
-    auto server = control::Server::open(
-        {.steer = options.steer, .config_path = options.config_path, .listen = options.port});
+    auto server = control::Server::open({.steer = options.steer,
+                                         .config_path = options.config(),
+                                         .listen = options.port,
+                                         .socket = options.socket,
+                                         .version = std::string(cli::version())});
     if (!server) {
         std::cerr << server.error().text() << '\n';
         return cli::exit_failed;
@@ -34,8 +39,11 @@ int main(int argc, char** argv) {
             return cli::exit_done;
         case cli::Options::Command::check:
             return cli::run_check(*options, std::cout, std::cerr);
+        case cli::Options::Command::completion:
+            return cli::run_completion(*options, std::cout, std::cerr);
         case cli::Options::Command::run:
-            break;
+            return run(*options);
+        default:
+            return cli::run_ask(*options, std::cout, std::cerr);
     }
-    return run(*options);
 }

@@ -8,7 +8,7 @@
 namespace proxify::cli {
 
 static Result<config::Config> load_as_run_would(const Options& options) {
-    TRY_TO(config, config::load(options.config_path));
+    TRY_TO(config, config::load(options.config()));
     config.listen = options.port.value_or(config.listen);
     if (options.steer) TRY(config::check_listener_port(config, config.listen));
     return config;

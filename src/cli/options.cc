@@ -22,69 +22,165 @@ namespace proxify::cli {
 using config::quoted;
 
 static constexpr auto try_help = "try proxify --help";
-static constexpr std::string_view long_names[] = {"port", "config", "help", "version"};
-static constexpr std::string_view flags[] = {"-b",     "-p",       "-c",     "-h",
-                                             "--port", "--config", "--help", "--version"};
-static constexpr std::string_view commands[] = {"check", "help", "version"};
+
+// ---- what there is
+
+using Names = std::string_view;
+static constexpr Names run_flags[] = {"b", "port", "config", "socket"};
+static constexpr Names check_flags[] = {"b", "port", "config"};
+static constexpr Names ask_flags[] = {"socket", "config", "json"};
+static constexpr Names show_flags[] = {"socket", "config", "json", "watch"};
+static constexpr Names of_service_flags[] = {"socket", "config", "json", "watch", "service"};
+static constexpr Names sessions_flags[] = {"socket",  "config", "json",   "watch",
+                                           "service", "target", "client", "limit"};
+static constexpr Names reload_flags[] = {"socket", "config", "json", "dry-run", "rollback-if-down"};
+
+static constexpr CommandInfo commands[] = {
+    {Command::run, "", "", 0, run_flags, "serve, until SIGTERM"},
+    {Command::check, "check", "", 0, check_flags,
+     "print what would run, or what is wrong; needs no privileges"},
+    {Command::status, "status", "", 0, show_flags, "how it is, in a few lines"},
+    {Command::services, "services", "", 0, of_service_flags, "each service and its load"},
+    {Command::targets, "targets", "", 0, of_service_flags, "each target, its state and why"},
+    {Command::sessions, "sessions", "", 0, sessions_flags, "the connections that are open"},
+    {Command::ports, "ports", "", 0, of_service_flags, "each port, and whom it leads to"},
+    {Command::steering, "steering", "", 0, show_flags, "the kernel's program and its counters"},
+    {Command::reload, "reload", "", 0, reload_flags,
+     "take over the file, or say what would change"},
+    {Command::drain, "drain", "[SERVICE/]TARGET", 1, ask_flags,
+     "no new sessions for a target; those it has go on"},
+    {Command::undrain, "undrain", "[SERVICE/]TARGET", 1, ask_flags, "new sessions again"},
+    {Command::set_weight, "set-weight", "[SERVICE/]TARGET WEIGHT", 2, ask_flags,
+     "another share of new sessions; \"file\" for the file's"},
+    {Command::kill, "kill", "SESSION", 1, ask_flags, "end one session"},
+    {Command::completion, "completion", "SHELL", 1, {}, "a script for bash, zsh or fish"},
+    {Command::help, "help", "", 0, {}, "print this help"},
+    {Command::version, "version", "", 0, {}, "print the version"},
+};
+
+static constexpr FlagInfo flag_infos[] = {
+    {"b", 'b', "", "enable bpf steering"},
+    {"port", 'p', "PORT", "listener port for bpf steering (default 8080)"},
+    {"config", 'c', "FILE", "services and their targets (default ./targets.toml)"},
+    {"socket", 0, "PATH", "the admin socket (default /run/proxify/admin.sock)"},
+    {"json", 0, "", "JSON instead of text"},
+    {"watch", 0, "[INTERVAL]", "again and again, every second or as --watch=5s says"},
+    {"service", 0, "NAME", "of this service only"},
+    {"target", 0, "ADDRESS", "sessions with this target only"},
+    {"client", 0, "ADDRESS", "sessions of this client only"},
+    {"limit", 0, "COUNT", "so many sessions, the oldest"},
+    {"dry-run", 0, "", "say what reload would change, and change nothing"},
+    {"rollback-if-down", 0, "TIME",
+     "take the reload back when a service loses its last target within this time"},
+    {"help", 'h', "", "print this help"},
+    {"version", 0, "", "print the version"},
+};
+
+std::span<const CommandInfo> all_commands() {
+    return commands;
+}
+
+std::span<const FlagInfo> all_flags() {
+    return flag_infos;
+}
+
+/// Its value follows as a word of its own, or behind "=".
+static bool takes_value(const FlagInfo& flag) {
+    return !flag.value.empty() && !flag.value.starts_with('[');
+}
 
 static cxxopts::Options known_options() {
     cxxopts::Options options("proxify",
                              "Puts TCP ports of this host in front of healthy targets.\n");
-    options.custom_help(
-        "[-b] [-p PORT] [-c FILE]\n"
-        "  proxify check [-c FILE]   print what would run, or what is wrong; needs no privileges");
     options.allow_unrecognised_options();  // so that we can say what was meant instead
-    options.add_options()                  //
-        ("b", "enable bpf steering")       //
-        ("p,port", "listener port for bpf steering (default 8080)", cxxopts::value<std::string>(),
-         "PORT")  //
-        ("c,config", "services and their targets (default ./targets.toml)",
-         cxxopts::value<std::string>(), "FILE")  //
-        ("h,help", "print this help")            //
-        ("version", "print the version");
+    auto add = options.add_options();
+    for (const auto& flag : flag_infos) {
+        std::string names(flag.name);
+        if (flag.letter && flag.name.size() > 1) names = std::string(1, flag.letter) + "," + names;
+        std::string help(flag.help), value(flag.value);
+        if (flag.value.empty())
+            add(names, help);
+        else if (takes_value(flag))
+            add(names, help, cxxopts::value<std::string>(), value);
+        else
+            add(names, help, cxxopts::value<std::string>()->implicit_value("1s"), value);
+    }
     return options;
 }
 
+// ---- reading
+
 static std::vector<std::string> as_cxxopts_reads(int argc, const char* const* argv);
 static Result<uint16_t> read_port(const std::string& text);
+static Result<Duration> read_duration(std::string_view flag, const std::string& text);
 static Error unknown_flag(const std::string& flag);
-static Result<Options::Command> read_command(const std::vector<std::string>& words);
+static Result<const CommandInfo*> read_command(const std::vector<std::string>& words);
+
+static Result<Options> read(const cxxopts::ParseResult& given) {
+    std::vector<std::string> words;
+    for (const auto& word : given.unmatched()) {
+        if (word.starts_with('-')) return fail(unknown_flag(word));
+        words.push_back(word);
+    }
+    for (const auto& flag : flag_infos)
+        if (!flag.value.empty() && given.count(std::string(flag.name)) > 1)
+            return fail(Error::of(format("--{} is given twice", flag.name), try_help));
+    auto text = [&](const char* name) { return given[name].as<std::string>(); };
+
+    Options options;
+    TRY_TO(command, read_command(words));
+    options.command = command->command;
+    if (!words.empty()) options.arguments.assign(words.begin() + 1, words.end());
+    options.steer = given.count("b") > 0;
+    options.json = given.count("json") > 0;
+    options.dry_run = given.count("dry-run") > 0;
+    if (given.count("port")) {
+        TRY_TO(port, read_port(text("port")));
+        options.port = port;
+    }
+    if (given.count("config")) options.config_path = text("config");
+    if (options.config().empty()) return fail(Error::of("--config names no file", try_help));
+    if (given.count("socket")) options.socket = text("socket");
+    if (options.socket && options.socket->empty())
+        return fail(Error::of("--socket names no file", try_help));
+    for (auto name : {"service", "target", "client", "limit"})
+        if (given.count(name)) options.filters[name] = text(name);
+    if (given.count("watch")) {
+        TRY_TO(pause, read_duration("watch", text("watch")));
+        options.watch = pause;
+    }
+    if (given.count("rollback-if-down")) {
+        TRY_TO(time, read_duration("rollback-if-down", text("rollback-if-down")));
+        options.rollback_if_down = time;
+    }
+    if (given.count("version")) options.command = Command::version;
+    if (given.count("help")) options.command = Command::help;
+    if (options.command == Command::help || options.command == Command::version) return options;
+    for (const auto& flag : flag_infos)
+        if (given.count(std::string(flag.name)) &&
+            std::ranges::find(command->flags, flag.name) == command->flags.end())
+            return fail(
+                Error::of(format("{}{} means nothing to {}", flag.name.size() > 1 ? "--" : "-",
+                                 flag.name, command->word.empty() ? "a start" : command->word),
+                          try_help));
+    return options;
+}
 
 Result<Options> parse_options(int argc, const char* const* argv) {
     auto arguments = as_cxxopts_reads(argc, argv);
     std::vector<const char*> pointers;
     for (const auto& argument : arguments) pointers.push_back(argument.c_str());
-
     try {
         auto parser = known_options();
-        auto given = parser.parse(static_cast<int>(pointers.size()), pointers.data());
-
-        std::vector<std::string> words;
-        for (const auto& word : given.unmatched()) {
-            if (word.starts_with('-')) return fail(unknown_flag(word));
-            words.push_back(word);
-        }
-        for (auto name : {"port", "config"}) {
-            if (given.count(name) > 1)
-                return fail(Error::of(format("--{} is given twice", name), try_help));
-        }
-
-        Options options;
-        TRY_TO(command, read_command(words));
-        options.command = command;
-        options.steer = given.count("b") > 0;
-        if (given.count("port")) {
-            TRY_TO(port, read_port(given["port"].as<std::string>()));
-            options.port = port;
-        }
-        if (given.count("config")) options.config_path = given["config"].as<std::string>();
-        if (options.config_path.empty()) return fail(Error::of("--config names no file", try_help));
-        if (given.count("version")) options.command = Options::Command::version;
-        if (given.count("help")) options.command = Options::Command::help;
-        return options;
+        return read(parser.parse(static_cast<int>(pointers.size()), pointers.data()));
     } catch (const cxxopts::exceptions::exception& error) {
         return fail(Error::of(error.what(), try_help).within("cannot understand the command line"));
     }
+}
+
+static const FlagInfo* flag_named(std::string_view name) {
+    auto found = std::ranges::find(flag_infos, name, &FlagInfo::name);
+    return found == std::end(flag_infos) || name.size() < 2 ? nullptr : found;
 }
 
 // Settles the forms that cxxopts does not take: -help and -port=80, as Go programs spell them, and
@@ -96,22 +192,22 @@ static std::vector<std::string> as_cxxopts_reads(int argc, const char* const* ar
         std::string_view argument = argv[i];
         auto name = argument.substr(std::min<size_t>(1, argument.size()));
         name = name.substr(0, name.find('='));
-        bool is_long = std::ranges::find(long_names, name) != std::end(long_names);
-        bool takes_value = argument.starts_with("-p") || argument.starts_with("-c");
+        bool has_letter = argument.starts_with("-p") || argument.starts_with("-c");
 
         if (only_words_follow || !argument.starts_with('-')) {
             out.emplace_back(argument);
-        } else if (is_long) {
+        } else if (flag_named(name)) {
             out.push_back("-" + std::string(argument));
-        } else if (takes_value && argument.size() > 2) {
+        } else if (has_letter && argument.size() > 2) {
             out.emplace_back(argument.substr(0, 2));
             out.emplace_back(argument.substr(argument[2] == '=' ? 3 : 2));
         } else {
             out.emplace_back(argument);
         }
         only_words_follow |= argument == "--";
-        bool value_follows = out.back() == "-p" || out.back() == "-c" || out.back() == "--port" ||
-                             out.back() == "--config";
+        std::string_view last = out.back();
+        const auto* flag = last.starts_with("--") ? flag_named(last.substr(2)) : nullptr;
+        bool value_follows = last == "-p" || last == "-c" || (flag && takes_value(*flag));
         if (!only_words_follow && value_follows && i + 1 < argc) out.emplace_back(argv[++i]);
     }
     return out;
@@ -126,39 +222,94 @@ static Result<uint16_t> read_port(const std::string& text) {
     return port;
 }
 
+static Result<Duration> read_duration(std::string_view flag, const std::string& text) {
+    auto duration = config::read_duration(text);
+    if (!duration || *duration < 100ms || *duration > 24h)
+        return fail(Error::of(
+            format("--{}: expected a time from 100ms to 24h, found {}", flag, quoted(text)),
+            "write 30s, 500ms or 2m"));
+    return *duration;
+}
+
 static std::string did_you_mean(std::string_view near) {
     return near.empty() ? try_help : format("did you mean {}? Otherwise {}", near, try_help);
 }
 
 static Error unknown_flag(const std::string& flag) {
     auto name = std::string_view(flag).substr(0, flag.find('='));
+    std::vector<std::string> written;
+    for (const auto& info : flag_infos) {
+        if (info.letter) written.push_back(format("-{}", info.letter));
+        if (info.name.size() > 1) written.push_back(format("--{}", info.name));
+    }
+    std::vector<std::string_view> flags(written.begin(), written.end());
     // Between single letters everything is near everything: guess only at words.
     auto near = name.size() > 2 ? nearest(name, flags) : std::string_view();
     return Error::of("unknown flag " + quoted(flag), did_you_mean(near));
 }
 
-static Result<Options::Command> read_command(const std::vector<std::string>& words) {
-    using enum Options::Command;
-    if (words.empty()) return run;
+static Result<const CommandInfo*> read_command(const std::vector<std::string>& words) {
+    if (words.empty()) return &commands[0];
     const auto& word = words.front();
     if (word.ends_with(".toml"))
         return fail(Error::of("unknown command " + quoted(word), "name the file with -c " + word));
-    if (std::ranges::find(commands, word) == std::end(commands))
+    const auto* found = std::ranges::find(commands, word, &CommandInfo::word);
+    if (found == std::end(commands) || word.empty()) {
+        std::vector<std::string_view> known;
+        for (const auto& command : commands)
+            if (!command.word.empty()) known.push_back(command.word);
         return fail(
-            Error::of("unknown command " + quoted(word), did_you_mean(nearest(word, commands))));
-    if (words.size() > 1)
+            Error::of("unknown command " + quoted(word), did_you_mean(nearest(word, known))));
+    }
+    if (words.size() == found->count + 1) return found;
+    if (found->count == 0)
         return fail(Error::of(format("{} takes no argument, found {}", word, quoted(words[1])),
                               word == "check" ? "name the file with -c FILE" : try_help));
-    return word == "check" ? check : word == "help" ? help : version;
+    return fail(
+        Error::of(format("{} takes {}, found {}", word, found->arguments,
+                         words.size() == 1 ? "nothing" : format("{} words", words.size() - 1)),
+                  try_help));
 }
 
+// ---- printing
+
 std::string help_text() {
-    return known_options().help() +
-           "\nExit codes: 0 done, 1 could not do what was asked, 2 wrong usage.\n";
+    std::string out =
+        "Puts TCP ports of this host in front of healthy targets.\n\n"
+        "Usage:\n"
+        "  proxify [-b] [-p PORT] [-c FILE]\n"
+        "  proxify COMMAND\n\n"
+        "Commands, for the proxify that runs:\n";
+    for (const auto& command : commands) {
+        if (command.word.empty()) continue;
+        auto usage = command.arguments.empty() ? std::string(command.word)
+                                               : format("{} {}", command.word, command.arguments);
+        if (usage.size() > 22)
+            out += format("  {}\n  {:22}  {}\n", usage, "", command.help);
+        else
+            out += format("  {:22}  {}\n", usage, command.help);
+    }
+    out += "\nFlags:\n";
+    for (const auto& flag : flag_infos) {
+        auto letter = flag.letter ? format("-{}", flag.letter) : "  ";
+        auto name = flag.name.size() > 1
+                        ? format("{}{} --{}", letter, flag.letter ? "," : " ", flag.name)
+                        : letter;
+        if (!flag.value.empty()) name += format(" {}", flag.value);
+        if (name.size() > 22)
+            out += format("  {}\n  {:22}  {}\n", name, "", flag.help);
+        else
+            out += format("  {:22}  {}\n", name, flag.help);
+    }
+    return out + "\nExit codes: 0 done, 1 could not do what was asked, 2 wrong usage.\n";
+}
+
+std::string_view version() {
+    return PROXIFY_VERSION;
 }
 
 std::string version_text() {
-    return "proxify " PROXIFY_VERSION "\n";
+    return format("proxify {}\n", version());
 }
 
 }  // namespace proxify::cli

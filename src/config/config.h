@@ -180,6 +180,8 @@ struct Queue {
 /// How bytes move: bulk through a pipe in the kernel, or all of them through buffers of ours.
 enum class RelayMode { automatic, copy };
 
+inline constexpr int weight_max = 256;
+
 /// A client who has met so many dead targets is better told than kept.
 inline constexpr int tries_max = 16;
 
@@ -224,6 +226,14 @@ struct Log {
     bool operator==(const Log&) const = default;
 };
 
+/// How operators reach a running proxify.
+struct Admin {
+    std::string socket = "/run/proxify/admin.sock";  ///< a full path; empty for none
+    std::string group;                               ///< whose members may use it; empty for none
+    std::optional<Address> http;                     ///< reads only; for metrics
+    bool operator==(const Admin&) const = default;
+};
+
 struct Config {
     uint16_t listen = 8080;                 ///< the steering listener's port; -p overrides it
     std::optional<size_t> default_service;  ///< index into services
@@ -231,6 +241,7 @@ struct Config {
     Duration drain = 10s;                   ///< how long sessions may finish after SIGTERM
     Duration resolve_interval = 30s;        ///< how often names are resolved again
     Log log;
+    Admin admin;
     Access access;  ///< of all services, beside their own
     std::vector<Service> services;
     bool operator==(const Config&) const = default;
@@ -245,6 +256,14 @@ Result<Config> parse(std::string_view text, const std::string& name);
 /// With -b, the listener's own port leads to the default service, so no service may list it. Not
 /// part of parse(): without -b there is no such listener, and -p may move it.
 Result<> check_listener_port(const Config& config, uint16_t listener_port);
+
+/// The settings of a service in words, one for each label, but for its ports and targets; those
+/// that are as usual are left out.
+using Settings = std::vector<std::pair<std::string, std::string>>;
+Settings settings_of(const Service& service);
+
+/// Neighbours joined, in rising order: 5001, 5002, "5003-5005" is 5001-5005.
+std::vector<PortRange> joined(std::vector<PortRange> ranges);
 
 /// What would run, for a person: `proxify check` prints it.
 std::string describe(const Config& config);

@@ -15,33 +15,33 @@ class Page {
   public:
     Page(std::string indent, size_t label_width)
         : indent_(std::move(indent)), label_width_(label_width) {}
-    void line(std::string_view label, std::string_view value) {
-        text_ += format("{}{:<{}}  {}\n", indent_, label, label_width_, value);
+    void line(std::string_view label, std::string_view value) { lines_.emplace_back(label, value); }
+    std::string text() const {
+        std::string out;
+        for (const auto& [label, value] : lines_)
+            out += format("{}{:<{}}  {}\n", indent_, label, label_width_, value);
+        return out;
     }
-    std::string text() && { return std::move(text_); }
+    /// Each label once, with all of its values.
+    Settings settings() const {
+        Settings out;
+        for (const auto& [label, value] : lines_)
+            if (label.empty() && !out.empty())
+                out.back().second += "; " + value;
+            else
+                out.emplace_back(label, value);
+        return out;
+    }
 
   private:
     std::string indent_;
     size_t label_width_;
-    std::string text_;
+    Settings lines_;
 };
 
 /// "1 port", "5 ports"
 std::string counted(size_t count, std::string_view noun, std::string_view plural = "s") {
     return format("{} {}{}", count, noun, count == 1 ? "" : plural);
-}
-
-/// In rising order, with neighbours joined: 5001, 5002, "5003-5005" is 5001-5005.
-std::vector<PortRange> joined(std::vector<PortRange> ranges) {
-    std::ranges::sort(ranges);
-    std::vector<PortRange> out;
-    for (auto range : ranges) {
-        if (!out.empty() && out.back().last + 1 >= range.first)
-            out.back().last = range.last;
-        else
-            out.push_back(range);
-    }
-    return out;
 }
 
 void describe_ports(const Service& service, Page& page) {
@@ -199,13 +199,7 @@ std::string describe_ejection(const Ejection& ejection) {
                   to_text(ejection.time), to_text(ejection.max_time), ejection.max_share);
 }
 
-std::string describe_service(const Service& service, const Config& config) {
-    Page page("  ", 8);
-    describe_ports(service, page);
-    if (!service.addresses.empty()) page.line("only at", describe_prefixes(service.addresses));
-    std::string_view label = "targets";
-    for (const auto& target : service.targets)
-        page.line(std::exchange(label, ""), describe_target(target, config));
+void describe_settings(const Service& service, Page& page) {
     if (service.balance != Balance::round_robin)
         page.line("balance", service.hash_balance_factor == 0
                                  ? std::string(name_of(service.balance, balance_names))
@@ -236,7 +230,17 @@ std::string describe_service(const Service& service, const Config& config) {
         page.line("if down", name_of(service.when_down, when_down_names));
     if (auto limits = describe_limits(service.limits); !limits.empty()) page.line("limits", limits);
     if (service.count_ports) page.line("counted", "for each port");
-    return format("service {}\n", service.name) + std::move(page).text();
+}
+
+std::string describe_service(const Service& service, const Config& config) {
+    Page page("  ", 8);
+    describe_ports(service, page);
+    if (!service.addresses.empty()) page.line("only at", describe_prefixes(service.addresses));
+    std::string_view label = "targets";
+    for (const auto& target : service.targets)
+        page.line(std::exchange(label, ""), describe_target(target, config));
+    describe_settings(service, page);
+    return format("service {}\n", service.name) + page.text();
 }
 
 std::string describe_log(const Log& log) {
@@ -244,7 +248,34 @@ std::string describe_log(const Log& log) {
                   name_of(log.level, log_level_names));
 }
 
+std::string describe_admin(const Admin& admin) {
+    if (admin.socket.empty() && !admin.http) return "none";
+    std::string out = admin.socket;
+    if (!admin.socket.empty() && !admin.group.empty()) out += ", for group " + admin.group;
+    if (admin.http)
+        out += format("{}http://{}, to read", out.empty() ? "" : "; ", admin.http->text());
+    return out;
+}
+
 }  // namespace
+
+std::vector<PortRange> joined(std::vector<PortRange> ranges) {
+    std::ranges::sort(ranges);
+    std::vector<PortRange> out;
+    for (auto range : ranges) {
+        if (!out.empty() && out.back().last + 1 >= range.first)
+            out.back().last = range.last;
+        else
+            out.push_back(range);
+    }
+    return out;
+}
+
+Settings settings_of(const Service& service) {
+    Page page("", 0);
+    describe_settings(service, page);
+    return page.settings();
+}
 
 std::string describe(const Config& config) {
     Page page("", 15);
@@ -253,9 +284,10 @@ std::string describe(const Config& config) {
                                      ? config.services[*config.default_service].name
                                      : std::string("none"));
     page.line("drain timeout", to_text(config.drain));
+    page.line("admin", describe_admin(config.admin));
     page.line("log", describe_log(config.log));
     describe_access(config.access, page);
-    auto out = std::move(page).text() + "\n";
+    auto out = page.text() + "\n";
 
     size_t ports = 0, targets = 0;
     for (const auto& service : config.services) {

@@ -12,10 +12,11 @@ namespace proxify::config {
 
 using Keys = std::span<const std::string_view>;
 
-static constexpr std::string_view file_keys[] = {"proxify", "log", "service"};
+static constexpr std::string_view file_keys[] = {"proxify", "admin", "log", "service"};
 static constexpr std::string_view file_later[] = {"capture"};
 static constexpr std::string_view proxify_keys[] = {
     "listen", "default_service", "workers", "drain_timeout", "resolve_interval", "allow", "deny"};
+static constexpr std::string_view admin_keys[] = {"socket", "group", "http"};
 static constexpr std::string_view log_keys[] = {"format", "level"};
 static constexpr std::string_view service_keys[] = {
     "name",     "ports",    "addresses", "targets",         "balance",   "hash_balance_factor",
@@ -38,6 +39,7 @@ static constexpr std::string_view limits_keys[] = {"source_sessions", "source_ra
 
 const Section file_section{"the file", "", file_keys, file_later};
 const Section proxify_section{"[proxify]", "", proxify_keys};
+const Section admin_section{"[admin]", "admin.", admin_keys};
 const Section log_section{"[log]", "log.", log_keys};
 const Section service_section{"[[service]]", "", service_keys};
 const Section target_section{"a target", "", target_keys};
@@ -47,9 +49,10 @@ const Section queue_section{"queue", "queue.", queue_keys};
 const Section ejection_section{"ejection", "ejection.", ejection_keys};
 const Section limits_section{"limits", "limits.", limits_keys};
 
-static const Section* const sections[] = {
-    &file_section,   &proxify_section,  &log_section,   &service_section,  &target_section,
-    &health_section, &timeouts_section, &queue_section, &ejection_section, &limits_section};
+static const Section* const sections[] = {&file_section,     &proxify_section,  &admin_section,
+                                          &log_section,      &service_section,  &target_section,
+                                          &health_section,   &timeouts_section, &queue_section,
+                                          &ejection_section, &limits_section};
 
 // ---- text
 

@@ -22,8 +22,9 @@ struct Section {
     std::span<const std::string_view> later{};  ///< meant by the design, not yet in the program
 };
 
-extern const Section file_section, proxify_section, log_section, service_section, target_section,
-    health_section, timeouts_section, queue_section, ejection_section, limits_section;
+extern const Section file_section, proxify_section, admin_section, log_section, service_section,
+    target_section, health_section, timeouts_section, queue_section, ejection_section,
+    limits_section;
 
 constexpr Duration year = 24h * 365;
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "base/format.h"
 #include "config/draft.h"
 #include "config/fields.h"
 
@@ -27,6 +28,44 @@ static void read_proxify(const Table& table, Draft& draft, Problems& problems) {
     fields.prefixes("deny", draft.config.access.deny, draft.access_at.deny);
 }
 
+/// "127.0.0.1:9901", or a port alone, which is one of the loopback address.
+static std::optional<Address> read_http_address(const std::string& text) {
+    if (auto address = Address::parse(text)) return address;
+    return Address::parse("127.0.0.1:" + text);
+}
+
+static void read_admin(const Table& table, Admin& admin, Problems& problems) {
+    // What a sockaddr_un has room for, with the end of the string and what a new socket is called.
+    constexpr size_t path_size_max = 100;
+    Fields fields(table, admin_section, problems);
+    if (auto* value = fields.find("socket")) {
+        auto* path = value->as<std::string>();
+        auto* wanted = value->as<bool>();
+        if (wanted && !*wanted)
+            admin.socket.clear();
+        else if (!path || !path->starts_with('/') || path->size() > path_size_max ||
+                 path->contains('\0'))
+            fields.expected(*value, "socket",
+                            format("a full path of at most {} bytes, or false", path_size_max));
+        else
+            admin.socket = *path;
+    }
+    if (auto* value = fields.find("group")) {
+        auto* name = value->as<std::string>();
+        if (!name || name->empty() || name->contains('\0'))
+            fields.expected(*value, "group", "the name of a group");
+        else
+            admin.group = *name;
+    }
+    if (auto* value = fields.find("http")) {
+        auto* text = value->as<std::string>();
+        if (text) admin.http = read_http_address(*text);
+        if (!admin.http || admin.http->port == 0)
+            fields.expected(*value, "http", "an address and a port",
+                            "\"127.0.0.1:9901\", or \"9901\", which is the same");
+    }
+}
+
 static void read_log(const Table& table, Log& log, Problems& problems) {
     Fields fields(table, log_section, problems);
     fields.choice("format", log_format_names, log.format);
@@ -50,6 +89,7 @@ Draft read_file_sections(const Table& file, Problems& problems) {
     Draft draft;
     Fields fields(file, file_section, problems);
     if (auto* table = fields.table("proxify")) read_proxify(*table, draft, problems);
+    if (auto* table = fields.table("admin")) read_admin(*table, draft.config.admin, problems);
     if (auto* table = fields.table("log")) read_log(*table, draft.config.log, problems);
     if (auto* services = fields.find("service")) read_services(*services, draft, problems);
     return draft;

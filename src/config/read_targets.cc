@@ -31,7 +31,7 @@ static void read_one_target(const Value& value, DraftService& draft, Problems& p
             return problems.add(value.at, "targets: the target has no address",
                                 R"(write { address = "10.0.0.1:80" })");
         if (!read_address(*address, target, problems)) return;
-        if (fields.count("weight", {0, 256}, target.weight) && target.srv)
+        if (fields.count("weight", {0, weight_max}, target.weight) && target.srv)
             problems.add(
                 fields.find("weight")->at,
                 format("weight: the weights of {} come from its SRV records", quoted(target.text)),

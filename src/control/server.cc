@@ -6,6 +6,9 @@
 #include <latch>
 
 #include "base/format.h"
+#include "control/changes.h"
+#include "control/reports.h"
+#include "control/text.h"
 
 namespace proxify::control {
 
@@ -54,27 +57,15 @@ telemetry::Level log_level(const config::Config& config) {
     return telemetry::Level::off;
 }
 
-/// An Error on one line, for the log.
-std::string one_line(const Error& error) {
-    std::string line = error.what;
-    for (const auto& cause : error.causes) line += "; " + cause;
-    if (!error.hint.empty()) line += " (hint: " + error.hint + ")";
-    std::ranges::replace(line, '\n', ' ');
-    return line;
-}
-
 size_t worker_count(const config::Config& config) {
     return config.workers.value_or(count_cores());
-}
-
-std::string count_text(size_t count, const char* what) {
-    return format("{} {}{}", count, what, count == 1 ? "" : "s");
 }
 
 }  // namespace
 
 Result<std::unique_ptr<Server>> Server::open(const Options& options) {
     TRY_TO(config, config::load(options.config_path));
+    if (options.socket) config.admin.socket = *options.socket;
     // Signals first: every thread that comes after has them blocked.
     TRY_TO(signals, Signals::open({SIGINT, SIGTERM, SIGHUP}));
     // The buffers are for answers to health checks.
@@ -92,7 +83,8 @@ Server::Server(const Options& options, config::Config config, Ring ring, Signals
       log_(log_format(config), log_level(config)),
       loop_(std::move(ring)),
       signals_(std::move(signals)),
-      signal_arrival_(loop_, signals_.handle()) {}
+      signal_arrival_(loop_, signals_.handle()),
+      started_at_(loop_.now()) {}
 
 Server::~Server() = default;
 
@@ -112,6 +104,7 @@ Result<> Server::start(const config::Config& config) {
         config, [this](const std::string& host) { return resolver_->lookup(host); }, nullptr,
         loop_.now());
 
+    open_desk(config.admin);
     if (options_.steer)
         TRY(start_steered(options_.listen.value_or(config.listen), config));
     else
@@ -122,7 +115,22 @@ Result<> Server::start(const config::Config& config) {
                            health::Change change) { on_state_change(service, target, change); });
     health_->follow(*snapshot_);
     tell_kernel();
+    desk_->start();
     return {};
+}
+
+void Server::open_desk(const config::Admin& admin) {
+    desk_.emplace(*this);
+    for (const auto& closed : desk_->open(admin))
+        log_.warn("admin_closed", "admin: " + one_line(closed));
+}
+
+/// A moment later, so that whoever asked for the reload that moves it has an answer.
+Task<> Server::move_desk() {
+    co_await loop_.sleep(100ms);
+    if (leaving_) co_return;
+    open_desk(snapshot_->config().admin);
+    desk_->start();
 }
 
 Result<> Server::start_steered(uint16_t port, const config::Config& config) {
@@ -349,6 +357,7 @@ void Server::run() {
     loop_.spawn(heed_signals());
     loop_.spawn(heed_file());
     loop_.run();
+    desk_.reset();
     for (auto& worker : workers_) worker->join();
     log_.info("bye", "bye: all sessions have ended");
 }
@@ -370,6 +379,7 @@ Task<> Server::heed_signals() {
 /// go on.
 void Server::end_at_once() {
     health_->stop();
+    desk_.reset();
     std::_Exit(0);
 }
 
@@ -385,22 +395,40 @@ Task<> Server::heed_file() {
     }
 }
 
-void Server::reload(bool was_asked_for) {
-    if (leaving_) return;
-    auto config = config::load(options_.config_path);
+Result<config::Config> Server::load() const {
+    TRY_TO(config, config::load(options_.config_path));
+    if (options_.socket) config.admin.socket = *options_.socket;
+    return config;
+}
+
+report::Reload Server::reload(bool was_asked_for) {
+    if (leaving_) return last_reload_;
+    auto config = load();
     auto applied = config ? apply(*config) : Result<std::string>(fail(std::move(config).error()));
-    if (applied) {
+    report::Reload done{.number = last_reload_.number, .at = wall_clock(loop_.now(), loop_.now())};
+    if (!applied) {
+        done.state = "refused";
+        done.text = one_line(applied.error());
+        if (done.text != last_refusal_ || was_asked_for)
+            log_.error("reload_refused", "reload: refused, the running config stays: " + done.text);
+        last_refusal_ = done.text;
+    } else if (applied->empty()) {
         last_refusal_.clear();
-        if (!applied->empty())
-            log_.info("reload_applied", "reload: applied: " + *applied);
-        else if (was_asked_for)
-            log_.info("reload_unchanged", "reload: nothing to do: the file says what is running");
-        return;
+        done.state = "unchanged";
+        done.text = "nothing to do: the file says what is running";
+        if (was_asked_for) log_.info("reload_unchanged", "reload: " + done.text);
+    } else {
+        last_refusal_.clear();
+        ++done.number;
+        done.state = "applied";
+        done.text = *applied;
+        log_.info("reload_applied", "reload: applied: " + done.text);
+        done.warnings = warnings_of(*snapshot_);
+        for (const auto& warning : done.warnings) log_.warn("service_down", "reload: " + warning);
     }
-    std::string refusal = one_line(applied.error());
-    if (refusal == last_refusal_ && !was_asked_for) return;
-    last_refusal_ = refusal;
-    log_.error("reload_refused", "reload: refused, the running config stays: " + refusal);
+    last_reload_ = std::move(done);
+    something_changed_.raise();
+    return last_reload_;
 }
 
 /// Makes a checked config the running one, or changes nothing. Says what changed; "" for nothing.
@@ -437,6 +465,8 @@ Result<std::string> Server::apply(const config::Config& config) {
     resolver_->follow(names, config.resolve_interval);
     if (new_names) resolver_->wait_for_first_answers(200ms);
 
+    if (config.admin != before.admin) loop_.spawn(move_desk());
+
     // The workers know the new services before a new port leads to it, and keeps the old ones
     // for connections on their way from a port that is being removed.
     publish(config);
@@ -471,7 +501,7 @@ void Server::publish(config::Config config) {
     const auto before = snapshot_;
     snapshot_ = routing::Snapshot::build(
         std::move(config), [this](const std::string& host) { return resolver_->lookup(host); },
-        snapshot_.get(), loop_.now());
+        snapshot_.get(), loop_.now(), orders_);
     std::latch used(static_cast<ptrdiff_t>(workers_.size()));
     for (auto& worker : workers_)
         worker->loop().post([this, worker = worker.get(), &used] {
@@ -499,6 +529,8 @@ void Server::tell_kernel() {
 void Server::on_state_change(const routing::Service& service, const balance::Target& target,
                              health::Change change) {
     tell_kernel(service);
+    // By message: whoever watches may change the config, and this may be in the midst of that.
+    loop_.post([this] { something_changed_.raise(); });
     // A target that is down has sessions in a panic; an ejection, or the end of one, ends none.
     if (change != health::Change::down || service.spec.on_down != config::OnDown::reset) return;
     auto down = service.pool.find(&target);
@@ -561,6 +593,7 @@ void Server::on_resolved(const resolve::Outcome& outcome) {
 /// finish. The end of the last worker ends the rest: on_worker_end().
 void Server::leave() {
     leaving_ = true;
+    something_changed_.raise();
     const Duration deadline = snapshot_->config().drain;
     log_.info("draining", format("draining: no new connections; sessions may finish for {}",
                                  to_text(deadline)));

@@ -12,10 +12,12 @@
 
 #include "base/result.h"
 #include "config/config.h"
+#include "control/desk.h"
 #include "dial/dial.h"
 #include "health/health.h"
 #include "io/host.h"
 #include "io/loop.h"
+#include "report/report.h"
 #include "resolve/resolver.h"
 #include "routing/snapshot.h"
 #include "steering/steering.h"
@@ -27,7 +29,9 @@ namespace proxify::control {
 struct Options {
     bool steer = false;  ///< -b
     std::string config_path = "targets.toml";
-    std::optional<uint16_t> listen;  ///< -p; overrides the file
+    std::optional<uint16_t> listen;     ///< -p; overrides the file
+    std::optional<std::string> socket;  ///< --socket; the same
+    std::string version;
 };
 
 class Server {
@@ -38,6 +42,33 @@ class Server {
 
     /// Until a signal ends it.
     void run();
+
+    // What operators ask and order, by the desk. All but post() on the control thread.
+
+    void post(io::Loop::Message message) { loop_.post(std::move(message)); }
+    bool is_ready() const { return !leaving_ && !steering_is_behind_; }
+    report::Status status() const;
+    report::Services services() const;
+    report::Targets targets() const;
+    report::Ports ports() const;
+    Result<report::Steering> steering() const;
+    /// Every worker, those that were retired as well.
+    std::vector<worker::Worker*> everyone() const;
+
+    /// What a reload of the file would change.
+    Result<report::Plan> plan_reload();
+    /// Reloads the file. With `watch` the config from before comes back when, within that time, a
+    /// service loses its last target that is up, or half of all targets go.
+    report::Reload reload_now(std::optional<Duration> watch);
+    /// What an operator sets for a target; what is not said stays.
+    struct NewOrder {
+        std::optional<bool> is_drained = {};
+        bool sets_weight = false;
+        std::optional<uint32_t> weight = {};  ///< none: what the file says
+    };
+    /// `which` is a target as `proxify targets` shows it, or a name in the file, with or without
+    /// the service and a slash before it.
+    Result<report::Done> order(const std::string& which, const NewOrder& wanted);
 
   private:
     /// Knows our own doors, for sessions and checks that dial. Asked by every worker.
@@ -72,7 +103,10 @@ class Server {
     Result<Listeners> widen_groups(size_t count, const steering::PortSet& but_for);
     void close_all(const Listeners& listeners);
     void hand_out(const Listeners& listeners);
-    void reload(bool was_asked_for);
+    report::Reload reload(bool was_asked_for);
+    Result<config::Config> load() const;
+    void open_desk(const config::Admin& admin);
+    io::Task<> move_desk();
     Result<std::string> apply(const config::Config& config);
     void publish(config::Config config);
     void tell_kernel(const routing::Service& service);
@@ -86,6 +120,15 @@ class Server {
 
     io::Task<> heed_signals();
     io::Task<> heed_file();
+
+    /// How many targets of each service were up when a reload came that may be taken back.
+    struct Share {
+        std::map<std::string, size_t> available;
+        size_t in_all = 0;
+    };
+    Share share_now() const;
+    std::string loss_since(const Share& before) const;
+    io::Task<> watch_reload(config::Config before, Duration time);
 
     Options options_;
     telemetry::Log log_;
@@ -110,6 +153,11 @@ class Server {
     std::atomic<uint64_t> sessions_so_far_ = 0;
     /// Number i of a group belongs to worker i modulo the number of workers.
     Listeners listeners_;
+    routing::Orders orders_;
+    report::Reload last_reload_;
+    io::Signal something_changed_{loop_};  ///< for whoever watches a reload
+    Time started_at_{};
+    std::optional<Desk> desk_;
     bool names_moved_ = false;  ///< since the snapshot was built; another is on its way
     bool leaving_ = false;
 };

@@ -56,7 +56,7 @@ void Ejections::eject(const routing::Service& service,
     const Duration length = which->penalty.next(loop_.now(), spec);
     target->set_ejected(true, loop_.now());
     loop_.timers().arm(*which, loop_.now() + length);
-    on_change_(service.name, *target, Change::ejected);
+    on_change_(service.name, *target, Change::ejected, reason);
     log_.write(telemetry::Level::warn, "target_ejected",
                format("target {} of service {} is ejected for {}: {}", target->text, service.name,
                       to_text(length), reason),
@@ -70,7 +70,7 @@ void Ejections::give_back(Case& which, const std::string& reason) {
     auto& target = *which.target;
     loop_.timers().disarm(which);
     release(target);
-    on_change_(which.service, target, Change::returned);
+    on_change_(which.service, target, Change::returned, reason);
     log_.write(
         telemetry::Level::info, "target_returned",
         format("target {} of service {} has returned: {}", target.text, which.service, reason),

@@ -37,7 +37,8 @@ bool may_eject(size_t out, size_t all, int max_share);
 class Ejections {
   public:
     /// Called after a target was ejected or has returned.
-    using OnChange = std::function<void(const std::string& service, balance::Target&, Change)>;
+    using OnChange = std::function<void(const std::string& service, balance::Target&, Change,
+                                        const std::string& reason)>;
 
     Ejections(io::Loop& loop, telemetry::Journal& log, OnChange on_change)
         : loop_(loop), log_(log), on_change_(std::move(on_change)) {}

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <set>
 
 #include "base/format.h"
 #include "health/checks.h"
@@ -75,7 +76,8 @@ void Health::follow(const routing::Snapshot& snapshot) {
             target->is_local = dial::is_local(loop_.ring(), target->ip);
             auto address = check_address(service->spec, *target);
             if (!spec.enabled || !address) {
-                if (target->set_up(true, loop_.now())) tell_of_change(name, *target, Change::up);
+                if (target->set_up(true, loop_.now()))
+                    tell_of_change(name, *target, Change::up, "it is not checked");
                 continue;
             }
             Subject subject{service->name, target->text, service->hosts[i], *address};
@@ -95,6 +97,7 @@ void Health::follow(const routing::Snapshot& snapshot) {
         }
     }
     for (auto& [target, check] : before) end(*check);
+    forget_stories();
     for (const auto& [name, service] : services_) {
         look_for_panic(*service);
         service->pool.admission().notice_room();  // there may be more of it now
@@ -145,6 +148,14 @@ void Health::suspect(const std::string& service, const balance::Target* target, 
                          : format("it reset {} connections in a row without a word", in_a_row));
 }
 
+/// Of targets that no service has any more: another may be made where they were.
+void Health::forget_stories() {
+    std::set<const balance::Target*> known;
+    for (const auto& [name, service] : services_)
+        for (const auto& target : service->pool.targets()) known.insert(target.get());
+    std::erase_if(stories_, [&](const auto& story) { return !known.contains(story.first); });
+}
+
 void Health::set_state(Check& check, const std::string& reason) {
     auto& target = *check.target;
     bool up = check.verdict.up();
@@ -152,7 +163,7 @@ void Health::set_state(Check& check, const std::string& reason) {
     if (up) target.failed_connects = 0;
     target.set_up(up, loop_.now());
     // Before the log says so: who reads "up" there is let in.
-    tell_of_change(check.subject.service, target, up ? Change::up : Change::down);
+    tell_of_change(check.subject.service, target, up ? Change::up : Change::down, reason);
     log_.write(up ? telemetry::Level::info : telemetry::Level::warn,
                up ? "target_up" : "target_down",
                format("target {} of service {} is {}: {}", target.text, check.subject.service,
@@ -161,7 +172,8 @@ void Health::set_state(Check& check, const std::string& reason) {
 }
 
 void Health::tell_of_change(const std::string& service, const balance::Target& target,
-                            Change change) {
+                            Change change, const std::string& reason) {
+    stories_[&target] = {reason, loop_.now()};
     auto found = services_.find(service);
     if (found == services_.end()) return;
     look_for_panic(*found->second);

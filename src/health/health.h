@@ -71,7 +71,9 @@ class Health {
           on_change_(std::move(on_change)),
           ejections_(loop, log,
                      [this](const std::string& service, const balance::Target& target,
-                            Change change) { tell_of_change(service, target, change); }) {}
+                            Change change, const std::string& reason) {
+                         tell_of_change(service, target, change, reason);
+                     }) {}
 
     /// Checks the targets of this snapshot from now on, and no others.
     void follow(const routing::Snapshot& snapshot);
@@ -79,6 +81,18 @@ class Health {
     /// not be known any more.
     void suspect(const std::string& service, const balance::Target* target,
                  balance::Trouble trouble, uint32_t in_a_row);
+
+    /// What brought a target into the state it has.
+    struct Story {
+        std::string reason;
+        Time since;
+    };
+    /// Null for one that has been as it is from its first moment.
+    const Story* story_of(const balance::Target& target) const {
+        auto found = stories_.find(&target);
+        return found == stories_.end() ? nullptr : &found->second;
+    }
+
     /// Ends all checks, soon; programs are killed at once.
     void stop();
 
@@ -103,7 +117,9 @@ class Health {
 
     io::Task<> run(std::shared_ptr<Check> check);
     void set_state(Check& check, const std::string& reason);
-    void tell_of_change(const std::string& service, const balance::Target& target, Change change);
+    void tell_of_change(const std::string& service, const balance::Target& target, Change change,
+                        const std::string& reason);
+    void forget_stories();
     void look_for_panic(const routing::Service& service);
     void warn_of_certificate(Check& check, const Outcome& outcome);
     static void end(Check& check);
@@ -115,6 +131,7 @@ class Health {
     OnChange on_change_;
     std::map<std::string, std::shared_ptr<const routing::Service>> services_;
     std::map<const balance::Target*, std::shared_ptr<Check>> checks_;
+    std::map<const balance::Target*, Story> stories_;  ///< of targets that are followed
     Ejections ejections_;
 };
 

@@ -124,7 +124,8 @@ std::vector<std::weak_ptr<Target>> find_left(const Service& before, const Servic
 }  // namespace
 
 std::shared_ptr<const Snapshot> Snapshot::build(config::Config config, const Resolve& resolve,
-                                                const Snapshot* before, Time now) {
+                                                const Snapshot* before, Time now,
+                                                const Orders& orders) {
     auto snapshot = std::make_shared<Snapshot>();
     snapshot->services_.push_back(nullptr);
     snapshot->common_list_ = make_list(config.access, before ? &before->config_.access : nullptr,
@@ -139,11 +140,14 @@ std::shared_ptr<const Snapshot> Snapshot::build(config::Config config, const Res
             old ? old->pool.shared_admission() : std::make_shared<balance::Admission>();
         admission->set_sessions_max(static_cast<uint32_t>(spec.max_connections));
         auto members = make_members(spec, resolve, old, now);
+        auto ordered = members.all;
+        for (auto& member : ordered)
+            member.weight = order_for(orders, spec.name, member.target->text).apply(member.weight);
         std::shared_ptr<Service> service(
             new Service{spec.name, spec,
                         balance::Pool({spec.balance, spec.slow_start, spec.hash_balance_factor},
-                                      members.all, std::move(admission)),
-                        std::move(members.hosts)});
+                                      ordered, std::move(admission)),
+                        std::move(members.hosts), std::move(members.all)});
         if (old) {
             service->pool.continue_after(old->pool);
             service->left = find_left(*old, *service);

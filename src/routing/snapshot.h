@@ -20,6 +20,7 @@
 #include "base/endpoint.h"
 #include "base/prefix_map.h"
 #include "config/config.h"
+#include "routing/orders.h"
 
 namespace proxify::routing {
 
@@ -28,7 +29,8 @@ struct Service {
     std::string name;
     config::Service spec;
     balance::Pool pool;
-    std::vector<std::string> hosts;  ///< of each target of the pool: as the file names it
+    std::vector<std::string> hosts;        ///< of each target of the pool: as the file names it
+    std::vector<balance::Member> members;  ///< the same: how it takes part, by the file alone
     /// Targets that have left, for as long as sessions hold them: one that returns is the same.
     std::vector<std::weak_ptr<balance::Target>> left = {};
     std::shared_ptr<const access::List> common_list = {};  ///< of all services; may be null
@@ -48,10 +50,11 @@ class Snapshot {
 
     /// Targets that `before` knows under the same service and address are kept, with all
     /// that was learnt about them, and so is the line of each service; what they are limited to
-    /// changes at once, also for sessions of `before`. Ports that `before` had and `config` has not
-    /// are retired.
+    /// changes at once, also for sessions of `before`. Weights are as `orders` say. Ports that
+    /// `before` had and `config` has not are retired.
     static std::shared_ptr<const Snapshot> build(config::Config config, const Resolve& resolve,
-                                                 const Snapshot* before, Time now);
+                                                 const Snapshot* before, Time now,
+                                                 const Orders& orders = {});
 
     /// The service for what a client dialled; null when there is none. Of those that share a port
     /// the one with the longest prefix around the address, else the one without addresses.

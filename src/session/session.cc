@@ -221,6 +221,20 @@ Ending Session::refuse(Ending why) {
     return why;
 }
 
+Session::View Session::view() const {
+    return {.id = record_.id,
+            .service = record_.service,
+            .client = record_.client,
+            .original_dst = record_.original_dst,
+            .target = record_.target,
+            .state = relay_  ? "open"
+                     : turn_ ? "waiting"
+                             : "connecting",
+            .age = around_.loop.now() - opened_,
+            .to_target = relay_ ? relay_->to_target() : 0,
+            .to_client = relay_ ? relay_->to_client() : 0};
+}
+
 void Session::interrupt(Ending why) {
     if (!relay_) why.stage = turn_ ? Stage::choose : Stage::connect;
     if (!interrupted_) interrupted_ = why;

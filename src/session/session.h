@@ -48,6 +48,20 @@ class Session {
         return relay_ && &seat_.target() == &target;
     }
 
+    /// What it is doing, for operators.
+    struct View {
+        uint64_t id = 0;
+        std::shared_ptr<const std::string> service;  ///< null when none was found
+        Address client;
+        Address original_dst;
+        std::optional<Address> target;
+        const char* state = "";  ///< "waiting", "connecting", "open"
+        Duration age{};
+        uint64_t to_target = 0, to_client = 0;  ///< bytes
+    };
+    View view() const;
+    uint64_t id() const { return record_.id; }
+
     // Sessions of one worker stand in a list.
     Session* next = nullptr;
     Session* previous = nullptr;

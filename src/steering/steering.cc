@@ -269,18 +269,27 @@ bool Steering::is_added_by_hand(uint16_t port) const {
     return !own_.test(port) && program_.has_port(port);
 }
 
-std::vector<std::string> Steering::shadow_warnings(const PortSet& ports) const {
-    auto listeners = kernel::tcp_listeners_here();
-    if (!listeners) return {};  // a warning that cannot be given is not worth an error
+std::vector<uint16_t> Steering::added_by_hand() const {
+    auto ports = program_.ports();
+    if (!ports) return {};
+    std::lock_guard lock(*own_lock_);
+    std::erase_if(*ports, [&](uint16_t port) { return own_.test(port); });
+    return *ports;
+}
 
+std::vector<kernel::Listening> Steering::shadowed(const PortSet& ports) const {
+    auto listeners = kernel::tcp_listeners_here();
+    if (!listeners) return {};
     std::erase_if(*listeners, [&](const kernel::Listening& one) {
         return one.inode == listener_inode_ || !ports.test(one.address.port);
     });
-    if (listeners->empty()) return {};
-    kernel::name_processes(*listeners);
+    if (!listeners->empty()) kernel::name_processes(*listeners);
+    return std::move(*listeners);
+}
 
+std::vector<std::string> Steering::shadow_warnings(const PortSet& ports) const {
     std::vector<std::string> warnings;
-    for (const auto& one : *listeners)
+    for (const auto& one : shadowed(ports))
         warnings.push_back(format(
             "port {} is steered away from {}, which listens on {}: it gets no new connections "
             "while proxify steers this port",

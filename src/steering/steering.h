@@ -11,6 +11,7 @@
 
 #include "base/address.h"
 #include "base/result.h"
+#include "kernel/listeners.h"
 #include "kernel/steering_program.h"
 #include "steering/plan.h"
 #include "steering/tables.h"
@@ -49,6 +50,12 @@ class Steering {
     /// Sentences for the operator about what was found at the start: other steering programs, and
     /// listeners that get no connections any more.
     const std::vector<std::string>& warnings() const { return warnings_; }
+
+    /// Local listeners on one of these ports that are not our own: they get no new connections.
+    /// Empty when the kernel does not tell.
+    std::vector<kernel::Listening> shadowed(const PortSet& ports) const;
+    /// Ports that people have added to proxy_ports.
+    std::vector<uint16_t> added_by_hand() const;
 
     /// One sentence for each local listener on one of these ports that is not our own.
     std::vector<std::string> shadow_warnings(const PortSet& ports) const;

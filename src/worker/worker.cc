@@ -125,10 +125,30 @@ Task<> Worker::hold(std::unique_ptr<session::Session> session) {
     co_await session->live();
 
     --session_count_;
+    for (Visit* visit : visits_)
+        if (visit->next == session.get()) visit->next = session->next;
     if (session->next) session->next->previous = session->previous;
     (session->previous ? session->previous->next : sessions_) = session->next;
     if (!waiting_doors_.empty()) waiting_doors_.front()->room.raise();
     if (is_idle()) drained_.raise();
+}
+
+void Worker::visit(std::function<void(session::Session&)> visitor) {
+    loop_.spawn(walk(std::make_unique<Visit>(std::move(visitor), sessions_)));
+}
+
+Task<> Worker::walk(std::unique_ptr<Visit> visit) {
+    constexpr int at_a_time = 64;
+    visits_.push_back(visit.get());
+    while (visit->next) {
+        for (int i = 0; i < at_a_time && visit->next; ++i) {
+            auto* session = visit->next;
+            visit->next = session->next;  // the visitor may end it at once
+            visit->visitor(*session);
+        }
+        co_await loop_.sleep(0ns);
+    }
+    std::erase(visits_, visit.get());
 }
 
 void Worker::drain(Duration deadline) {

@@ -67,6 +67,11 @@ class Worker {
     /// Resets every session that is joined to this target.
     void end_sessions_of(const balance::Target& target);
 
+    /// Shows every session that is here to `visitor`, the newest first, a few in each turn of the
+    /// loop: those with many are not kept waiting. The visitor may interrupt a session; it is
+    /// destroyed when it has seen all, or when this worker ends before.
+    void visit(std::function<void(session::Session&)> visitor);
+
     /// Accepts no more; sessions may finish until `deadline` has passed, then they are reset.
     /// The loop ends with the last of them.
     void drain(Duration deadline);
@@ -85,6 +90,12 @@ class Worker {
 
     io::Task<> serve(std::shared_ptr<Door> door);
     io::Task<> hold(std::unique_ptr<session::Session> session);
+    /// A walk along the list of sessions, which may end on the way.
+    struct Visit {
+        std::function<void(session::Session&)> visitor;
+        session::Session* next = nullptr;
+    };
+    io::Task<> walk(std::unique_ptr<Visit> visit);
     io::Task<> end_drain(Duration deadline);
     void interrupt_each(Ending why, const balance::Target* only_of);
     uint64_t take_id() {
@@ -103,6 +114,7 @@ class Worker {
     std::multimap<uint16_t, std::shared_ptr<Door>> doors_;  ///< by local port
     std::vector<std::shared_ptr<Door>> waiting_doors_;
     session::Session* sessions_ = nullptr;
+    std::vector<Visit*> visits_;  ///< under way
     size_t session_count_ = 0;
     size_t doors_open_ = 0;  ///< with those that are being emptied
     bool draining_ = false;

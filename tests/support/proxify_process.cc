@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "support/proxify_process.h"
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <stdexcept>
@@ -36,6 +37,11 @@ static Child launch(const Namespace& where, const TempDir& directory, Setup setu
     Command command = std::move(setup.command);
     command.argv = {reachable_binary(directory, command)};
     command.argv.insert(command.argv.end(), setup.flags.begin(), setup.flags.end());
+    // One of its own: tests run side by side.
+    if (std::ranges::find(setup.flags, "--socket") == setup.flags.end()) {
+        command.argv.push_back("--socket");
+        command.argv.push_back(directory / "admin.sock");
+    }
     command.inside = &where;
     command.directory = directory.path();
     write_file(directory / "targets.toml", setup.config);
@@ -59,6 +65,13 @@ Finished Proxify::refuse(const Namespace& where, Setup setup) {
     Finished finished{.exit_code = code.value_or(-1), .out = child.out(), .err = child.err()};
     check_for_bugs(finished.err);
     return finished;
+}
+
+Finished Proxify::ask(std::vector<std::string> arguments) const {
+    arguments.insert(arguments.begin(), proxify_binary());
+    arguments.push_back("--socket");
+    arguments.push_back(socket());
+    return run({.argv = std::move(arguments)});
 }
 
 Proxify::~Proxify() {

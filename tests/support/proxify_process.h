@@ -34,6 +34,11 @@ class Proxify {
     const std::string& config_path() const { return config_path_; }
     KernelIds ids() const;
 
+    /// Its admin socket.
+    std::string socket() const { return directory_ / "admin.sock"; }
+    /// What `proxify ARGUMENTS`, as an operator types it, says of this one.
+    Finished ask(std::vector<std::string> arguments) const;
+
     /// Writes a new targets.toml over the old one, and waits until it is in force.
     void reload(const std::string& config);
     /// SIGTERM, and the exit code. The drain deadline is 10 s unless the config says otherwise.

@@ -990,6 +990,7 @@ TEST_CASE("a config is described for people") {
           R"(listener         port 8080, with -b
 default service  b
 drain timeout    10s
+admin            /run/proxify/admin.sock
 log              text, info
 
 service a

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/ask.h"
+
+#include <unistd.h>
+
+#include <chrono>
+#include <ostream>
+#include <thread>
+
+#include "base/format.h"
+#include "cli/show.h"
+#include "config/config.h"
+#include "http/client.h"
+
+namespace proxify::cli {
+
+namespace {
+
+constexpr Duration patience = 15s;
+
+http::Request request_for(const Options& options) {
+    const auto& words = options.arguments;
+    switch (options.command) {
+        case Command::status:
+            return {.path = "/v1/status"};
+        case Command::services:
+            return {.path = "/v1/services", .query = options.filters};
+        case Command::targets:
+            return {.path = "/v1/targets", .query = options.filters};
+        case Command::sessions:
+            return {.path = "/v1/sessions", .query = options.filters};
+        case Command::ports:
+            return {.path = "/v1/ports", .query = options.filters};
+        case Command::steering:
+            return {.path = "/v1/steering"};
+        case Command::reload: {
+            http::Request request{.method = "POST", .path = "/v1/reload"};
+            if (options.dry_run) request.query["dry_run"] = "1";
+            if (options.rollback_if_down)
+                request.query["rollback_if_down_ms"] =
+                    format("{}", *options.rollback_if_down / 1ms);
+            return request;
+        }
+        case Command::drain:
+            return {.method = "POST", .path = "/v1/drain", .query = {{"target", words[0]}}};
+        case Command::undrain:
+            return {.method = "POST", .path = "/v1/undrain", .query = {{"target", words[0]}}};
+        case Command::set_weight:
+            return {.method = "POST",
+                    .path = "/v1/set-weight",
+                    .query = {{"target", words[0]}, {"weight", words[1]}}};
+        case Command::kill:
+            return {.method = "POST", .path = "/v1/kill", .query = {{"session", words[0]}}};
+        default:
+            return {};
+    }
+}
+
+/// With -c the socket is the one that the file names.
+Result<std::string> socket_of(const Options& options) {
+    if (options.socket) return *options.socket;
+    if (!options.config_path) return config::Admin{}.socket;
+    TRY_TO(config, config::load(options.config()));
+    if (config.admin.socket.empty())
+        return fail(Error::of(options.config() + " says that there is no admin socket",
+                              "name one with --socket, or in [admin]"));
+    return config.admin.socket;
+}
+
+template <class T>
+Result<std::string> text_of(const std::string& body) {
+    TRY_TO(value, report::from_json<T>(body));
+    if constexpr (std::is_same_v<T, report::Targets>)
+        return show(value, std::chrono::duration<double>(
+                               std::chrono::system_clock::now().time_since_epoch())
+                               .count());
+    else
+        return show(value);
+}
+
+Result<std::string> show_answer(const Options& options, const std::string& body) {
+    switch (options.command) {
+        case Command::status:
+            return text_of<report::Status>(body);
+        case Command::services:
+            return text_of<report::Services>(body);
+        case Command::targets:
+            return text_of<report::Targets>(body);
+        case Command::sessions:
+            return text_of<report::Sessions>(body);
+        case Command::ports:
+            return text_of<report::Ports>(body);
+        case Command::steering:
+            return text_of<report::Steering>(body);
+        case Command::reload:
+            return options.dry_run ? text_of<report::Plan>(body) : text_of<report::Reload>(body);
+        default:
+            return text_of<report::Done>(body);
+    }
+}
+
+/// What a proxify says that will not do it.
+Error refusal(const http::Response& answer) {
+    if (auto trouble = report::from_json<report::Trouble>(answer.body);
+        trouble && !trouble->error.empty())
+        return Error::of(trouble->error, trouble->hint);
+    return Error::of(format("the running proxify answers with status {}", answer.status));
+}
+
+Result<std::string> ask(const std::string& socket, const http::Request& request) {
+    TRY_TO(answer, http::ask(socket, request, patience));
+    if (answer.status != 200) return fail(refusal(answer));
+    return std::move(answer.body);
+}
+
+/// Until it is known whether a reload stays.
+Result<std::string> await_verdict(const std::string& socket, Duration time, std::string body) {
+    const auto until = std::chrono::steady_clock::now() + time + 5s;
+    TRY_TO(reload, report::from_json<report::Reload>(body));
+    const auto number = reload.number;
+    while (reload.state == "watching" && std::chrono::steady_clock::now() < until) {
+        std::this_thread::sleep_for(100ms);
+        TRY_TO(answer, ask(socket, {.path = "/v1/status"}));
+        TRY_TO(status, report::from_json<report::Status>(answer));
+        reload = status.reload;
+        if (reload.number != number) break;
+    }
+    return report::to_json(reload);
+}
+
+bool has_failed(const Options& options, const std::string& body) {
+    if (options.command != Command::reload || options.dry_run) return false;
+    auto reload = report::from_json<report::Reload>(body);
+    return !reload || reload->state == "refused" || reload->state == "rolled-back";
+}
+
+Result<int> ask_once(const Options& options, const std::string& socket, std::ostream& out) {
+    TRY_TO(body, ask(socket, request_for(options)));
+    if (options.rollback_if_down && !options.dry_run) {
+        TRY_TO(settled, await_verdict(socket, *options.rollback_if_down, std::move(body)));
+        body = std::move(settled);
+    }
+    if (options.json) {
+        out << body;
+    } else {
+        TRY_TO(text, show_answer(options, body));
+        out << text;
+    }
+    out.flush();
+    return has_failed(options, body) ? exit_failed : exit_done;
+}
+
+}  // namespace
+
+int run_ask(const Options& options, std::ostream& out, std::ostream& err) {
+    auto socket = socket_of(options);
+    if (!socket) {
+        err << socket.error().text() << '\n';
+        return exit_failed;
+    }
+    const bool clears = options.watch && !options.json && isatty(STDOUT_FILENO);
+    for (;;) {
+        if (clears) out << "\x1b[H\x1b[2J";
+        auto done = ask_once(options, *socket, out);
+        if (!done) {
+            err << done.error().text() << '\n';
+            return exit_failed;
+        }
+        if (!options.watch || !out) return *done;
+        std::this_thread::sleep_for(*options.watch);
+        if (!clears && !options.json) out << '\n';
+    }
+}
+
+}  // namespace proxify::cli

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/show.h"
+
+#include <algorithm>
+
+#include "base/format.h"
+#include "cli/table.h"
+#include "config/words.h"
+
+namespace proxify::cli {
+
+using config::printable;
+
+namespace {
+
+std::string joined(const std::vector<std::string>& words, size_t width_max) {
+    std::string out;
+    for (size_t i = 0; i < words.size(); ++i) {
+        if (out.size() + words[i].size() > width_max && i > 0)
+            return format("{} and {} more", out, words.size() - i);
+        out += (out.empty() ? "" : ", ") + words[i];
+    }
+    return out.empty() ? "-" : out;
+}
+
+std::string counted(uint64_t count, std::string_view noun) {
+    return format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
+
+std::string of(uint64_t count, uint64_t max) {
+    return max == 0 ? format("{}", count) : format("{} of {}", count, max);
+}
+
+std::string warnings_text(const std::vector<std::string>& warnings) {
+    std::string out;
+    for (const auto& warning : warnings) out += "warning: " + printable(warning) + "\n";
+    return out;
+}
+
+/// Only the counters that have counted something.
+void add_counters(Table& table, const std::string& service,
+                  const std::vector<report::Counter>& counters) {
+    for (const auto& one : counters)
+        if (one.value != 0) table.row({service, one.name, format("{}", one.value), one.meaning});
+}
+
+}  // namespace
+
+std::string show(const report::Status& status) {
+    const auto& reload = status.reload;
+    std::vector<std::pair<std::string, std::string>> lines{
+        {"proxify", format("{}, pid {}, {} for {}", status.version, status.pid, status.state,
+                           short_time(status.uptime))},
+        {"mode", status.listener_port
+                     ? format("steering to the listener on port {}", *status.listener_port)
+                     : std::string("listening on each port")},
+        {"config", status.config_path},
+        {"services", format("{}, {} down", status.services, status.services_down)},
+        {"targets", format("{}, {} up", status.targets, status.targets_up)},
+        {"ports", format("{}", status.ports)},
+        {"sessions", format("{} now, {} so far", status.sessions, status.sessions_so_far)},
+        {"workers", format("{}", status.workers)},
+    };
+    if (!status.user.empty()) lines.insert(lines.begin() + 1, {"user", status.user});
+    if (reload.state != "none") lines.emplace_back("reload", reload.state + ": " + reload.text);
+    for (const auto& warning : reload.warnings) lines.emplace_back("", warning);
+    if (status.log_dropped != 0)
+        lines.emplace_back("log", format("{} dropped", counted(status.log_dropped, "line")));
+    if (status.is_behind)
+        lines.emplace_back("kernel", "has not got the last change; the next reload tries again");
+    return labelled(lines);
+}
+
+std::string show(const report::Services& services) {
+    Table table({"SERVICE", "STATE", ">UP", ">SESSIONS", ">WAITING", ">SO FAR", ">FAILED",
+                 ">CONNECT P99", ">IN", ">OUT", "PORTS"});
+    for (const auto& one : services.services) {
+        auto ports = one.ports;
+        if (one.is_default) ports.push_back("default");
+        auto where = joined(ports, 24);
+        if (!one.addresses.empty()) where += " at " + joined(one.addresses, 24);
+        table.row({one.name, one.state, format("{}/{}", one.targets_up, one.targets),
+                   of(one.sessions, one.sessions_max), format("{}", one.waiting),
+                   format("{}", one.sessions_so_far), format("{}", one.failures_so_far),
+                   short_time(one.connect_p99), short_bytes(one.bytes_to_target),
+                   short_bytes(one.bytes_to_client), where});
+    }
+    return table.text();
+}
+
+std::string show(const report::Targets& targets, double now) {
+    Table table({"SERVICE", "TARGET", "STATE", ">FOR", ">WEIGHT", ">SESSIONS", ">SO FAR", ">FAILED",
+                 ">CONNECT", "WHY"});
+    for (const auto& one : targets.targets) {
+        auto weight = format("{}", one.weight);
+        if (one.weight_of_file) weight += format(" (file {})", *one.weight_of_file);
+        std::string notes;
+        if (one.is_backup) notes = "backup";
+        if (one.priority != 0)
+            notes += format("{}priority {}", notes.empty() ? "" : ", ", one.priority);
+        if (!one.reason.empty()) notes += (notes.empty() ? "" : "; ") + printable(one.reason);
+        table.row({one.service, one.address, one.state,
+                   one.since ? short_time(std::max(0.0, now - *one.since)) : "-", weight,
+                   of(one.sessions, one.sessions_max), format("{}", one.sessions_so_far),
+                   format("{}", one.failed_connects), short_time(one.connect_mean), notes});
+    }
+    return table.text();
+}
+
+std::string show(const report::Sessions& sessions) {
+    Table table({">SESSION", "SERVICE", "CLIENT", "DIALLED", "TARGET", "STATE", ">AGE",
+                 ">TO TARGET", ">TO CLIENT"});
+    for (const auto& one : sessions.sessions)
+        table.row({format("{}", one.id), one.service.empty() ? "-" : one.service, one.client,
+                   one.original_dst, one.target.empty() ? "-" : one.target, one.state,
+                   short_time(one.age), short_bytes(one.to_target), short_bytes(one.to_client)});
+    auto out = table.text();
+    if (sessions.matching > sessions.sessions.size())
+        out += format("and {} more\n", sessions.matching - sessions.sessions.size());
+    return out;
+}
+
+std::string show(const report::Ports& ports) {
+    Table table({"PORTS", "SERVICE", "AT", "FROM", "SHADOWS"});
+    for (const auto& one : ports.ports)
+        table.row({one.ports, one.service.empty() ? "-" : one.service,
+                   one.addresses.empty() ? "any address" : joined(one.addresses, 40), one.origin,
+                   one.shadows.empty() ? "" : printable(joined(one.shadows, 60))});
+    return table.text();
+}
+
+std::string show(const report::Steering& steering) {
+    if (!steering.is_on) return "steering is off: proxify runs without -b\n";
+    auto out = labelled({
+        {"program", format("id {}, link id {}", steering.program_id, steering.link_id)},
+        {"maps", format("proxy_ports id {}, proxy_sock id {}", steering.proxy_ports_id,
+                        steering.proxy_sock_id)},
+        {"listener", format("port {}", steering.listener_port)},
+        {"ports", format("{}", steering.ports)},
+    });
+    Table table({"SERVICE", "ANSWER", ">COUNT", "MEANING"});
+    for (const auto& one : steering.services)
+        add_counters(table, one.service.empty() ? "-" : one.service, one.counters);
+    if (table.empty()) out += "\nno connection has come yet\n";
+    if (!table.empty()) out += "\n" + table.text();
+    return out + warnings_text(steering.warnings);
+}
+
+std::string show(const report::Reload& reload) {
+    return format("{}: {}\n", reload.state, printable(reload.text)) +
+           warnings_text(reload.warnings);
+}
+
+std::string show(const report::Plan& plan) {
+    std::string out;
+    for (const auto& change : plan.changes) {
+        out += format("{} {}", change.sign, printable(change.what));
+        if (!change.effect.empty()) out += format("  ({})", change.effect);
+        out += "\n";
+    }
+    if (plan.changes.empty()) out = "nothing would change: the file says what is running\n";
+    return out + warnings_text(plan.warnings);
+}
+
+std::string show(const report::Done& done) {
+    return printable(done.text) + "\n" + warnings_text(done.warnings);
+}
+
+}  // namespace proxify::cli

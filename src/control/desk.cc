@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "control/desk.h"
+
+#include <algorithm>
+#include <atomic>
+#include <charconv>
+
+#include "base/format.h"
+#include "control/reports.h"
+#include "control/server.h"
+
+namespace proxify::control {
+
+using http::Answer;
+using http::Request;
+using http::Response;
+
+namespace {
+
+template <class T>
+Response page(const T& value) {
+    return {.status = 200, .body = report::to_json(value)};
+}
+
+Response trouble(const Error& error, unsigned status) {
+    std::string what = error.what;
+    for (const auto& cause : error.causes) what += ": " + cause;
+    return {.status = status, .body = report::to_json(report::Trouble{what, error.hint})};
+}
+
+std::string value_of(const Request& request, const std::string& name) {
+    auto found = request.query.find(name);
+    return found == request.query.end() ? std::string() : found->second;
+}
+
+template <class T>
+std::optional<T> number_of(const Request& request, const std::string& name) {
+    const auto text = value_of(request, name);
+    T value{};
+    auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (text.empty() || error != std::errc() || end != text.data() + text.size()) return {};
+    return value;
+}
+
+/// What is asked about a value: "" stands for any.
+template <class T>
+void keep_service(std::vector<T>& all, std::string T::* name, const std::string& wanted) {
+    if (!wanted.empty()) std::erase_if(all, [&](const T& one) { return one.*name != wanted; });
+}
+
+/// Sessions of all workers, on their way to whoever asked. Each worker has a list of its own and a
+/// share in this; the last one that lets go of it sends the answer.
+class Survey {
+  public:
+    Survey(const Request& request, size_t workers, Answer answer)
+        : service(value_of(request, "service")),
+          target(value_of(request, "target")),
+          client(value_of(request, "client")),
+          found(workers),
+          limit_(number_of<size_t>(request, "limit").value_or(1'000'000)),
+          answer_(std::move(answer)) {}
+    Survey(const Survey&) = delete;
+    ~Survey() {
+        answer_([found = std::move(found), limit = limit_] { return page(merged(found, limit)); });
+    }
+
+    bool wants(const session::Session::View& view) const {
+        return (service.empty() || (view.service && *view.service == service)) &&
+               (target.empty() || (view.target && view.target->text() == target)) &&
+               (client.empty() || view.client.ip.text() == client || view.client.text() == client);
+    }
+
+    const std::string service, target, client;
+    std::vector<std::vector<session::Session::View>> found;  ///< by worker
+
+  private:
+    static report::Sessions merged(const std::vector<std::vector<session::Session::View>>& found,
+                                   size_t limit) {
+        report::Sessions out;
+        for (size_t i = 0; i < found.size(); ++i)
+            for (const auto& view : found[i]) out.sessions.push_back(report_session(view, i));
+        out.matching = out.sessions.size();
+        std::ranges::sort(out.sessions, {}, &report::Session::id);
+        if (out.sessions.size() > limit) out.sessions.resize(limit);
+        return out;
+    }
+
+    size_t limit_;
+    Answer answer_;
+};
+
+void list_sessions(Server& server, const Request& request, const Answer& answer) {
+    const auto workers = server.everyone();
+    auto survey = std::make_shared<Survey>(request, workers.size(), answer);
+    for (size_t i = 0; i < workers.size(); ++i)
+        workers[i]->loop().post([worker = workers[i], survey, i] {
+            worker->visit([survey, i](session::Session& session) {
+                if (auto view = session.view(); survey->wants(view))
+                    survey->found[i].push_back(std::move(view));
+            });
+        });
+}
+
+/// Looks for one session everywhere; the last worker that has looked says what came of it.
+struct Search {
+    Search(uint64_t which, Answer to) : id(which), answer(std::move(to)) {}
+    Search(const Search&) = delete;
+    ~Search() {
+        if (found)
+            answer([id = id] { return page(report::Done{format("session {} is ended", id), {}}); });
+        else
+            answer([id = id] {
+                return trouble(Error::of(format("there is no session {}", id),
+                                         "`proxify sessions` lists them"),
+                               404);
+            });
+    }
+    const uint64_t id;
+    std::atomic<bool> found = false;
+    Answer answer;
+};
+
+void end_session(Server& server, const Request& request, const Answer& answer) {
+    auto id = number_of<uint64_t>(request, "session");
+    if (!id)
+        return answer([] {
+            return trouble(
+                Error::of("a session is named by its number", "`proxify sessions` lists them"),
+                400);
+        });
+    auto search = std::make_shared<Search>(*id, answer);
+    for (auto* worker : server.everyone())
+        worker->loop().post([worker, search] {
+            worker->visit([search](session::Session& session) {
+                if (session.id() != search->id) return;
+                search->found = true;
+                session.interrupt({Party::operator_, Stage::data, "killed"});
+            });
+        });
+}
+
+template <class T>
+void reply(const Answer& answer, Result<T> result) {
+    answer([result = std::move(result)] {
+        return result ? page(*result) : trouble(result.error(), 409);
+    });
+}
+
+void reload(Server& server, const Request& request, const Answer& answer) {
+    if (request.query.contains("dry_run")) return reply(answer, server.plan_reload());
+    std::optional<Duration> watch;
+    if (auto milliseconds = number_of<uint32_t>(request, "rollback_if_down_ms"))
+        watch = std::chrono::milliseconds(*milliseconds);
+    reply<report::Reload>(answer, server.reload_now(watch));
+}
+
+void set_order(Server& server, const Request& request, const Answer& answer) {
+    const auto target = value_of(request, "target");
+    if (request.path == "/v1/drain")
+        return reply(answer, server.order(target, {.is_drained = true}));
+    if (request.path == "/v1/undrain")
+        return reply(answer, server.order(target, {.is_drained = false}));
+    Server::NewOrder wanted{.sets_weight = true};
+    if (value_of(request, "weight") != "file") {
+        auto weight = number_of<uint32_t>(request, "weight");
+        if (!weight || *weight > config::weight_max)
+            return answer([] {
+                return trouble(
+                    Error::of(format("a weight is a number from 0 to {}", config::weight_max),
+                              "or the word file, for what targets.toml says"),
+                    400);
+            });
+        wanted.weight = weight;
+    }
+    reply(answer, server.order(target, wanted));
+}
+
+}  // namespace
+
+std::vector<Error> Desk::open(const config::Admin& doors) {
+    std::vector<Error> closed;
+    if (!doors.socket.empty())
+        if (auto opened = http_.listen(doors.socket, {.group = doors.group}); !opened)
+            closed.push_back(std::move(opened).error());
+    if (doors.http)
+        if (auto opened = http_.listen(*doors.http); !opened)
+            closed.push_back(std::move(opened).error());
+    return closed;
+}
+
+void Desk::take(const Request& request, http::Door door, const Answer& answer) {
+    using Ask = void (*)(Server&, const Request&, const Answer&);
+    struct Page {
+        std::string_view path;
+        bool changes;
+        Ask ask;
+    };
+    static constexpr Page pages[] = {
+        {"/v1/status", false,
+         [](Server& server, const Request&, const Answer& answer) {
+             answer([status = server.status()] { return page(status); });
+         }},
+        {"/v1/services", false,
+         [](Server& server, const Request& request, const Answer& answer) {
+             auto services = server.services();
+             keep_service(services.services, &report::Service::name, value_of(request, "service"));
+             answer([services = std::move(services)] { return page(services); });
+         }},
+        {"/v1/targets", false,
+         [](Server& server, const Request& request, const Answer& answer) {
+             auto targets = server.targets();
+             keep_service(targets.targets, &report::Target::service, value_of(request, "service"));
+             answer([targets = std::move(targets)] { return page(targets); });
+         }},
+        {"/v1/ports", false,
+         [](Server& server, const Request& request, const Answer& answer) {
+             auto ports = server.ports();
+             keep_service(ports.ports, &report::Port::service, value_of(request, "service"));
+             answer([ports = std::move(ports)] { return page(ports); });
+         }},
+        {"/v1/steering", false,
+         [](Server& server, const Request&, const Answer& answer) {
+             reply(answer, server.steering());
+         }},
+        {"/v1/sessions", false, list_sessions},
+        {"/healthz", false,
+         [](Server&, const Request&, const Answer& answer) {
+             answer([] { return Response{.type = "text/plain", .body = "ok\n"}; });
+         }},
+        {"/readyz", false,
+         [](Server& server, const Request&, const Answer& answer) {
+             answer([ready = server.is_ready()] {
+                 return Response{.status = ready ? 200u : 503u,
+                                 .type = "text/plain",
+                                 .body = ready ? "ready\n" : "not ready\n"};
+             });
+         }},
+        {"/v1/kill", true, end_session},
+        {"/v1/reload", true, reload},
+        {"/v1/drain", true, set_order},
+        {"/v1/undrain", true, set_order},
+        {"/v1/set-weight", true, set_order},
+    };
+    const auto* found = std::ranges::find(pages, std::string_view(request.path), &Page::path);
+    auto refuse = [&](unsigned status, std::string what, std::string hint) {
+        answer([error = Error::of(std::move(what), std::move(hint)), status] {
+            return trouble(error, status);
+        });
+    };
+    if (found == std::end(pages))
+        return refuse(404, "there is nothing at this path", "docs/operations.md has the list");
+    const bool reads = request.method == "GET" || request.method == "HEAD";
+    if (found->changes && door == http::Door::tcp)
+        return refuse(403, "nothing can be changed from here", "use the admin socket");
+    if (reads == found->changes)
+        return refuse(405, format("this is for {}", found->changes ? "POST" : "GET"), "");
+    server_.post([this, request, answer, ask = found->ask] { ask(server_, request, answer); });
+}
+
+}  // namespace proxify::control

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+// The part of Server that operators use: what it shows them, and what they change beside the file.
+#include <unistd.h>
+
+#include "control/changes.h"
+#include "control/reports.h"
+#include "control/server.h"
+#include "control/text.h"
+
+namespace proxify::control {
+
+using namespace io;
+
+// ---- what runs
+
+report::Status Server::status() const {
+    const Time now = loop_.now();
+    report::Status out{
+        .version = options_.version,
+        .pid = getpid(),
+        .started_at = wall_clock(started_at_, now),
+        .uptime = seconds(now - started_at_),
+        .state = leaving_ ? "leaving" : "running",
+        .mode = steering_ ? "steering" : "listening",
+        .config_path = options_.config_path,
+        .listener_port = steering_port_,
+        .workers = workers_.size(),
+        .ports = snapshot_->port_count(),
+        .sessions_so_far = sessions_so_far_,
+        .log_dropped = log_.dropped(),
+        .is_behind = steering_is_behind_,
+        .reload = last_reload_,
+    };
+    for (const auto& service : snapshot_->services()) {
+        if (!service) continue;
+        ++out.services;
+        out.services_down += !service->pool.any_available();
+        out.sessions += service->pool.admission().sessions();
+        out.targets += service->pool.targets().size();
+        for (const auto& target : service->pool.targets()) out.targets_up += target->available;
+    }
+    return out;
+}
+
+report::Services Server::services() const {
+    return report_services(*snapshot_);
+}
+
+report::Targets Server::targets() const {
+    return report_targets(*snapshot_, orders_, *health_, loop_.now());
+}
+
+report::Ports Server::ports() const {
+    return report_ports(*snapshot_, steering_ ? &*steering_ : nullptr, steering_port_);
+}
+
+Result<report::Steering> Server::steering() const {
+    if (!steering_) return report::Steering{};
+    return report_steering(*snapshot_, *steering_, *steering_port_);
+}
+
+std::vector<worker::Worker*> Server::everyone() const {
+    std::vector<worker::Worker*> all;
+    for (const auto* workers : {&workers_, &retired_})
+        for (const auto& worker : *workers) all.push_back(worker.get());
+    return all;
+}
+
+// ---- reload
+
+Result<report::Plan> Server::plan_reload() {
+    TRY_TO(config, load());
+    if (options_.steer)
+        TRY(config::check_listener_port(config, options_.listen.value_or(config.listen)));
+    return plan_change(*snapshot_, config);
+}
+
+report::Reload Server::reload_now(std::optional<Duration> watch) {
+    config::Config before = snapshot_->config();
+    auto done = reload(/*was_asked_for=*/true);
+    if (!watch || done.state != "applied") return done;
+    last_reload_.state = "watching";
+    loop_.spawn(watch_reload(std::move(before), *watch));
+    return last_reload_;
+}
+
+Server::Share Server::share_now() const {
+    Share share;
+    for (const auto& service : snapshot_->services()) {
+        if (!service) continue;
+        const size_t available = service->pool.count().available;
+        share.available[service->name] = available;
+        share.in_all += available;
+    }
+    return share;
+}
+
+/// Why the config that came after `before` had better go; "" when it may stay.
+std::string Server::loss_since(const Share& before) const {
+    const Share now = share_now();
+    for (const auto& [service, available] : now.available)
+        if (auto had = before.available.find(service);
+            available == 0 && had != before.available.end() && had->second > 0)
+            return format("service {} has no target left that is up", service);
+    if (now.in_all * 2 < before.in_all)
+        return format("only {} of {} targets are left", now.in_all, before.in_all);
+    return {};
+}
+
+/// New targets count as up at first, so a config that is no good shows by what is lost after it.
+Task<> Server::watch_reload(config::Config before, Duration time) {
+    const uint64_t number = last_reload_.number;
+    const Share share = share_now();
+    const Time until = loop_.now() + time;
+    while (loop_.now() < until) {
+        co_await something_changed_.wait(until - loop_.now());
+        if (leaving_ || last_reload_.number != number) co_return;
+        const std::string loss = loss_since(share);
+        if (loss.empty()) continue;
+        auto restored = apply(before);
+        last_reload_.state = restored ? "rolled-back" : "applied";
+        last_reload_.text =
+            restored ? format(
+                           "{}: the config from before is back; {} says otherwise until it is "
+                           "changed",
+                           loss, options_.config_path)
+                     : format("{}, and the config from before cannot be brought back: {}", loss,
+                              one_line(restored.error()));
+        log_.error("reload_rolled_back", "reload: " + last_reload_.text);
+        co_return;
+    }
+    last_reload_.state = "kept";
+    log_.info("reload_kept", format("reload: kept, after {} of watching", to_text(time)));
+}
+
+// ---- orders for targets
+
+Result<report::Done> Server::order(const std::string& which, const NewOrder& wanted) {
+    struct Found {
+        std::string service, target;
+        uint32_t sessions;
+    };
+    std::vector<Found> found;
+    std::string services;
+    for (const auto& service : snapshot_->services()) {
+        if (!service) continue;
+        bool here = false;
+        for (size_t i = 0; i < service->members.size(); ++i) {
+            const auto& target = *service->members[i].target;
+            const std::string ending = target.text.substr(target.text.rfind(':'));
+            const std::string prefix = service->name + "/";
+            const auto name = which.starts_with(prefix) ? which.substr(prefix.size()) : which;
+            if (name != target.text && name != service->hosts[i] &&
+                name != service->hosts[i] + ending)
+                continue;
+            found.push_back({service->name, target.text, target.sessions});
+            here = true;
+        }
+        if (here) services += (services.empty() ? "" : ", ") + service->name;
+    }
+    if (found.empty())
+        return fail(
+            Error::of(format("there is no target \"{}\"", which), "`proxify targets` lists them"));
+    if (services.contains(','))
+        return fail(Error::of(format("\"{}\" is a target of several services: {}", which, services),
+                              format("write {}/{}", found.front().service, which)));
+
+    uint64_t sessions = 0;
+    std::string names;
+    for (const auto& one : found) {
+        auto& order = orders_[{one.service, one.target}];
+        if (wanted.is_drained) order.is_drained = *wanted.is_drained;
+        if (wanted.sets_weight) order.weight = wanted.weight;
+        if (order == routing::Order{}) orders_.erase({one.service, one.target});
+        sessions += one.sessions;
+        names += (names.empty() ? "" : ", ") + one.target;
+    }
+    publish(snapshot_->config());
+
+    report::Done done;
+    const auto whose = format("{} of service {}", names, found.front().service);
+    if (wanted.sets_weight)
+        done.text = wanted.weight ? format("{} has weight {}", whose, *wanted.weight)
+                                  : format("{} has the weight that the file says", whose);
+    else if (*wanted.is_drained)
+        done.text =
+            format("{} gets no new sessions; it has {}", whose, count_text(sessions, "session"));
+    else
+        done.text = whose + " gets new sessions again";
+    log_.info("order", "order: " + done.text);
+    for (const auto& warning : warnings_of(*snapshot_))
+        if (warning.starts_with(format("service {} ", found.front().service)))
+            done.warnings.push_back(warning);
+    for (const auto& warning : done.warnings) log_.warn("service_down", warning);
+    return done;
+}
+
+}  // namespace proxify::control

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "control/reports.h"
+
+#include <algorithm>
+
+#include "base/format.h"
+#include "config/names.h"
+
+namespace proxify::control {
+
+using report::Counter;
+
+namespace {
+
+std::string range_text(config::PortRange range) {
+    return range.first == range.last ? format("{}", range.first)
+                                     : format("{}-{}", range.first, range.last);
+}
+
+std::vector<std::string> texts_of(const std::vector<Prefix>& prefixes) {
+    std::vector<std::string> out;
+    for (const auto& prefix : prefixes) out.push_back(prefix.text());
+    return out;
+}
+
+std::vector<Counter> counters_of(const std::vector<kernel::Counter>& counters) {
+    std::vector<Counter> out;
+    for (const auto& one : counters)
+        out.push_back({std::string(one.name), std::string(one.meaning), one.value});
+    return out;
+}
+
+bool is_default(const routing::Snapshot& snapshot, const routing::Service& service) {
+    return snapshot.default_service() && snapshot.default_service()->name == service.name;
+}
+
+report::Service report_service(const routing::Snapshot& snapshot, const routing::Service& service) {
+    const auto& spec = service.spec;
+    const auto& admission = service.pool.admission();
+    report::Service out{
+        .name = service.name,
+        .state = !service.pool.any_available() ? "down"
+                 : admission.is_panic()        ? "panic"
+                                               : "up",
+        .ports = {},
+        .addresses = texts_of(spec.addresses),
+        .is_default = is_default(snapshot, service),
+        .balance = std::string(config::name_of(spec.balance, config::balance_names)),
+        .when_down = std::string(config::name_of(spec.when_down, config::when_down_names)),
+        .targets = service.pool.targets().size(),
+        .sessions = admission.sessions(),
+        .sessions_max = static_cast<uint64_t>(spec.max_connections),
+        .waiting = admission.waiting(),
+    };
+    for (auto range : config::joined(spec.ports)) out.ports.push_back(range_text(range));
+    for (const auto& target : service.pool.targets()) out.targets_up += target->available;
+    return out;
+}
+
+std::string_view state_of(const balance::Target& target, const routing::Order& order) {
+    if (!target.up) return "down";
+    if (target.ejected) return "ejected";
+    return order.is_drained ? "drained" : "up";
+}
+
+report::Target report_target(const routing::Service& service, const balance::Target& target) {
+    return {.service = service.name,
+            .address = target.text,
+            .weight = 0,
+            .sessions = target.sessions,
+            .sessions_max = target.sessions_max};
+}
+
+}  // namespace
+
+double wall_clock(Time at, Time now) {
+    return seconds(std::chrono::system_clock::now().time_since_epoch()) - seconds(now - at);
+}
+
+report::Services report_services(const routing::Snapshot& snapshot) {
+    report::Services out;
+    for (const auto& service : snapshot.services())
+        if (service) out.services.push_back(report_service(snapshot, *service));
+    return out;
+}
+
+report::Targets report_targets(const routing::Snapshot& snapshot, const routing::Orders& orders,
+                               const health::Health& health, Time now) {
+    report::Targets out;
+    for (const auto& service : snapshot.services()) {
+        if (!service) continue;
+        for (size_t i = 0; i < service->members.size(); ++i) {
+            const auto& member = service->members[i];
+            const auto& target = *member.target;
+            const auto order = order_for(orders, service->name, target.text);
+            auto& one = out.targets.emplace_back(report_target(*service, target));
+            one.written = service->hosts[i];
+            one.state = state_of(target, order);
+            one.weight = order.weight.value_or(member.weight);
+            if (order.weight) one.weight_of_file = member.weight;
+            one.priority = member.priority;
+            one.is_backup = member.is_backup;
+            if (const auto* story = health.story_of(target)) {
+                one.reason = story->reason;
+                one.since = wall_clock(story->since, now);
+            }
+        }
+        for (const auto& left : service->left) {
+            auto target = left.lock();
+            if (!target || target->sessions == 0) continue;
+            out.targets.push_back(report_target(*service, *target));
+            out.targets.back().state = "left";
+        }
+    }
+    return out;
+}
+
+report::Ports report_ports(const routing::Snapshot& snapshot, const steering::Steering* steering,
+                           std::optional<uint16_t> listener_port) {
+    report::Ports out;
+    std::vector<kernel::Listening> shadowed;
+    if (steering) shadowed = steering->shadowed(steering::ports_of(snapshot.config()));
+    for (const auto& service : snapshot.services()) {
+        if (!service) continue;
+        for (auto range : config::joined(service->spec.ports)) {
+            auto& one = out.ports.emplace_back();
+            one.ports = range_text(range);
+            one.service = service->name;
+            one.addresses = texts_of(service->spec.addresses);
+            one.origin = "config";
+            for (const auto& listening : shadowed)
+                if (range.first <= listening.address.port && listening.address.port <= range.last)
+                    one.shadows.push_back(
+                        format("{} on {}",
+                               listening.process.empty() ? "an unknown process" : listening.process,
+                               listening.address.text()));
+        }
+    }
+    const auto by_default = snapshot.default_service() ? snapshot.default_service()->name : "";
+    if (listener_port)
+        out.ports.push_back(
+            {.ports = std::to_string(*listener_port), .service = by_default, .origin = "listener"});
+    if (steering)
+        for (uint16_t port : steering->added_by_hand())
+            out.ports.push_back(
+                {.ports = std::to_string(port), .service = by_default, .origin = "hand"});
+    return out;
+}
+
+Result<report::Steering> report_steering(const routing::Snapshot& snapshot,
+                                         const steering::Steering& steering,
+                                         uint16_t listener_port) {
+    TRY_TO(ids, steering.ids());
+    TRY_TO(counters, steering.counters());
+    report::Steering out{.is_on = true,
+                         .program_id = ids.program,
+                         .link_id = ids.link,
+                         .proxy_ports_id = ids.proxy_ports,
+                         .proxy_sock_id = ids.proxy_sock,
+                         .listener_port = listener_port,
+                         .ports = snapshot.port_count(),
+                         .counters = counters_of(counters),
+                         .services = {},
+                         .warnings = steering.warnings()};
+    for (const auto& service : snapshot.services()) {
+        auto of_service = steering.counters(service ? service->name : std::string());
+        if (!of_service) continue;
+        out.services.push_back({service ? service->name : "", counters_of(*of_service)});
+    }
+    return out;
+}
+
+report::Session report_session(const session::Session::View& view, uint64_t worker) {
+    return {.id = view.id,
+            .service = view.service ? *view.service : "",
+            .client = view.client.text(),
+            .original_dst = view.original_dst.text(),
+            .target = view.target ? view.target->text() : "",
+            .state = view.state,
+            .age = seconds(view.age),
+            .to_target = view.to_target,
+            .to_client = view.to_client,
+            .worker = worker};
+}
+
+}  // namespace proxify::control

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "http/server.h"
+
+#include <grp.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/beast/core.hpp>
+#include <boost/beast/http.hpp>
+#include <cerrno>
+#include <csignal>
+#include <filesystem>
+#include <thread>
+
+#include "base/format.h"
+
+namespace proxify::http {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+using Local = asio::local::stream_protocol;
+using Tcp = asio::ip::tcp;
+using ErrorCode = boost::system::error_code;
+
+namespace {
+
+constexpr size_t connections_max = 32;  ///< at each door
+constexpr size_t header_size_max = 16 * 1024;
+constexpr size_t body_size_max = 64 * 1024;
+constexpr auto step_time_max = std::chrono::seconds(10);  ///< to ask, to be answered, to read
+
+Response complaint(unsigned status, std::string_view text) {
+    return {.status = status, .body = format("{{\"error\": \"{}\"}}\n", text)};
+}
+
+/// Whether a Host header names no host that somebody else's name server could have made up.
+bool names_no_stranger(std::string_view host) {
+    if (host.starts_with('[')) {
+        const auto end = host.find(']');
+        return end != host.npos && Ip::parse(host.substr(1, end - 1)).has_value();
+    }
+    host = host.substr(0, host.rfind(':'));
+    return host == "localhost" || Ip::parse(host).has_value();
+}
+
+/// What a door and its connections share.
+struct House {
+    Handler handler;
+    size_t connections[2] = {};  ///< by door
+    asio::io_context context;
+};
+
+/// One connection: read a request, have it answered, write, and again.
+template <class Protocol>
+class Connection : public std::enable_shared_from_this<Connection<Protocol>> {
+  public:
+    Connection(std::shared_ptr<House> house, Door door, typename Protocol::socket socket)
+        : house_(house),
+          count_(house->connections[static_cast<size_t>(door)]),
+          door_(door),
+          stream_(std::move(socket)) {
+        ++count_;
+    }
+    ~Connection() { --count_; }
+    Connection(const Connection&) = delete;
+
+    void read() {
+        parser_.emplace();
+        parser_->header_limit(header_size_max);
+        parser_->body_limit(body_size_max);
+        stream_.expires_after(step_time_max);
+        beast::http::async_read(stream_, buffer_, *parser_,
+                                [self = this->shared_from_this()](ErrorCode error, size_t) {
+                                    if (!error) self->handle();
+                                });
+    }
+
+  private:
+    void handle() {
+        stream_.expires_never();
+        const auto& message = parser_->get();
+        if (door_ == Door::tcp &&
+            !names_no_stranger(std::string_view(message[beast::http::field::host])))
+            return write(complaint(421, "name this host by its address, or as localhost"));
+        // Whoever was asked may never answer, may answer twice, and may do so when all this is
+        // gone.
+        late_.expires_after(step_time_max);
+        late_.async_wait([self = this->shared_from_this(), number = ++number_](ErrorCode error) {
+            if (!error && self->number_ == number)
+                self->write(complaint(504, "proxify's control thread does not answer"));
+        });
+        std::weak_ptr<Connection> weak = this->shared_from_this();
+        Answer answer = [weak, number = number_, house = house_](Render render) {
+            auto open = house.lock();
+            if (!open) return;
+            asio::post(open->context, [weak, number, render = std::move(render)] {
+                if (auto self = weak.lock(); self && self->number_ == number) self->write(render());
+            });
+        };
+        house_.lock()->handler(
+            read_target(std::string(message.method_string()), std::string(message.target())), door_,
+            std::move(answer));
+    }
+
+    void write(Response response) {
+        ++number_;
+        late_.cancel();
+        const bool keep = parser_->get().keep_alive();
+        message_ = {static_cast<beast::http::status>(response.status), parser_->get().version()};
+        message_.set(beast::http::field::content_type, response.type);
+        message_.set(beast::http::field::cache_control, "no-store");
+        message_.set("X-Content-Type-Options", "nosniff");
+        message_.body() = std::move(response.body);
+        message_.keep_alive(keep);
+        message_.prepare_payload();
+        if (parser_->get().method() == beast::http::verb::head) message_.body().clear();
+        stream_.expires_after(step_time_max);
+        beast::http::async_write(stream_, message_,
+                                 [self = this->shared_from_this(), keep](ErrorCode error, size_t) {
+                                     self->message_ = {};
+                                     if (!error && keep) self->read();
+                                 });
+    }
+
+    std::weak_ptr<House> house_;
+    size_t& count_;
+    Door door_;
+    beast::basic_stream<Protocol> stream_;
+    asio::steady_timer late_{stream_.get_executor()};
+    beast::flat_buffer buffer_;
+    std::optional<beast::http::request_parser<beast::http::string_body>> parser_;
+    beast::http::response<beast::http::string_body> message_;
+    uint64_t number_ = 0;  ///< of the answer that is awaited
+};
+
+template <class Protocol>
+class Acceptor {
+  public:
+    Acceptor(std::weak_ptr<House> house, asio::io_context& context, Door door)
+        : house_(std::move(house)), door_(door), acceptor_(context), pause_(context) {}
+
+    typename Protocol::acceptor& socket() { return acceptor_; }
+
+    void accept() {
+        acceptor_.async_accept([this](ErrorCode error, typename Protocol::socket socket) {
+            if (error == asio::error::operation_aborted) return;
+            auto house = house_.lock();
+            if (!house) return;
+            const bool has_room = house->connections[static_cast<size_t>(door_)] < connections_max;
+            if (!error && has_room)
+                std::make_shared<Connection<Protocol>>(house, door_, std::move(socket))->read();
+            if (!error) return accept();
+            // No descriptor is left; somebody may give one back.
+            pause_.expires_after(std::chrono::milliseconds(100));
+            pause_.async_wait([this](ErrorCode stopped) {
+                if (!stopped) accept();
+            });
+        });
+    }
+
+  private:
+    std::weak_ptr<House> house_;
+    Door door_;
+    typename Protocol::acceptor acceptor_;
+    asio::steady_timer pause_;
+};
+
+Result<gid_t> find_group(const std::string& name) {
+    if (const group* found = getgrnam(name.c_str())) return found->gr_gid;
+    return fail(Error::of(format("there is no group \"{}\"", name), "make it, or name another"));
+}
+
+/// Which file a path leads to, however often it is made anew.
+std::pair<dev_t, ino_t> file_at(const std::string& path) {
+    struct stat about{};
+    if (lstat(path.c_str(), &about) < 0) return {};
+    return {about.st_dev, about.st_ino};
+}
+
+Error from(const ErrorCode& error, const std::string& what, std::string hint = {}) {
+    return Error::of(format("{}: {}", what, error.message()), std::move(hint));
+}
+
+}  // namespace
+
+struct Server::Impl {
+    std::shared_ptr<House> house = std::make_shared<House>();
+    Acceptor<Local> local{house, house->context, Door::socket};
+    Acceptor<Tcp> tcp{house, house->context, Door::tcp};
+    std::string path;
+    std::pair<dev_t, ino_t> file;
+    std::thread thread;
+};
+
+Server::Server(Handler handler) : impl_(std::make_unique<Impl>()) {
+    impl_->house->handler = std::move(handler);
+}
+
+Server::~Server() {
+    impl_->house->context.stop();
+    if (impl_->thread.joinable()) impl_->thread.join();
+    if (!impl_->path.empty() && file_at(impl_->path) == impl_->file) unlink(impl_->path.c_str());
+}
+
+/// Bound under another name and moved to its place when all is as it should be, so that nobody
+/// finds it with other rights, or a moment without it.
+Result<> Server::listen(const std::string& path, const SocketRights& rights) {
+    constexpr auto hint = "name another path with [admin] socket or --socket";
+    ErrorCode error;
+    Local::socket visitor(impl_->house->context);
+    visitor.connect(Local::endpoint(path), error);
+    if (!error) return fail(Error::of(format("another proxify answers at {}", path), hint));
+    if (std::filesystem::exists(path, error) && !std::filesystem::is_socket(path, error))
+        return fail(Error::of(format("{} is there already, and is no socket", path), hint));
+    std::filesystem::create_directories(std::filesystem::path(path).parent_path(), error);
+    if (error) return fail(from(error, format("cannot make the directory of {}", path), hint));
+
+    auto& acceptor = impl_->local.socket();
+    const std::string fresh = format("{}.{}", path, getpid());
+    unlink(fresh.c_str());
+    acceptor.open(Local(), error);
+    if (!error) acceptor.bind(Local::endpoint(fresh), error);
+    if (error) return fail(from(error, format("cannot make the socket {}", path), hint));
+    auto give_up = [&](Error why) {
+        acceptor.close();
+        unlink(fresh.c_str());
+        return fail(std::move(why));
+    };
+    mode_t mode = 0600;
+    if (!rights.group.empty()) {
+        auto group = find_group(rights.group);
+        if (!group) return give_up(std::move(group).error());
+        if (chown(fresh.c_str(), static_cast<uid_t>(-1), *group) < 0)
+            return give_up(Error::from_errno(errno, "give the socket to group " + rights.group));
+        mode = 0660;
+    }
+    if (chmod(fresh.c_str(), mode) < 0)
+        return give_up(Error::from_errno(errno, "set who may use " + path));
+    acceptor.listen(asio::socket_base::max_listen_connections, error);
+    if (!error) std::filesystem::rename(fresh, path, error);
+    if (error) return give_up(from(error, format("cannot make the socket {}", path), hint));
+    impl_->path = path;
+    impl_->file = file_at(path);
+    return {};
+}
+
+Result<> Server::listen(const Address& at) {
+    auto& acceptor = impl_->tcp.socket();
+    ErrorCode error;
+    const Tcp::endpoint endpoint(asio::ip::make_address(at.ip.text()), at.port);
+    acceptor.open(endpoint.protocol(), error);
+    if (!error) acceptor.set_option(asio::socket_base::reuse_address(true), error);
+    if (!error) acceptor.bind(endpoint, error);
+    if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
+    if (!error) return {};
+    acceptor.close();
+    return fail(from(error, format("cannot serve HTTP at {}", at.text()),
+                     "another program may be there; [admin] http names the address"));
+}
+
+void Server::start() {
+    if (impl_->local.socket().is_open()) impl_->local.accept();
+    if (impl_->tcp.socket().is_open()) impl_->tcp.accept();
+    impl_->thread = std::thread([this] { impl_->house->context.run(); });
+}
+
+}  // namespace proxify::http
