@@ -158,7 +158,7 @@ struct Checked {
 static Checked check_file(const std::string& text, Options options = {}) {
     test::TempDir dir;
     options.config_path = dir / "targets.toml";
-    std::ofstream(options.config_path) << text;
+    std::ofstream(options.config()) << text;
     std::ostringstream out, err;
     int exit_code = cli::run_check(options, out, err);
     return {exit_code, out.str(), err.str()};
