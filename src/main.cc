@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "cli/check.h"
+#include "cli/doctor.h"
 #include "cli/options.h"
 #include "control/server.h"
 
@@ -34,6 +35,8 @@ int main(int argc, char** argv) {
             return cli::exit_done;
         case cli::Options::Command::check:
             return cli::run_check(*options, std::cout, std::cerr);
+        case cli::Options::Command::doctor:
+            return cli::run_doctor(*options, std::cout);
         case cli::Options::Command::run:
             break;
     }

@@ -25,14 +25,15 @@ static constexpr auto try_help = "try proxify --help";
 static constexpr std::string_view long_names[] = {"port", "config", "help", "version"};
 static constexpr std::string_view flags[] = {"-b",     "-p",       "-c",     "-h",
                                              "--port", "--config", "--help", "--version"};
-static constexpr std::string_view commands[] = {"check", "help", "version"};
+static constexpr std::string_view commands[] = {"check", "doctor", "help", "version"};
 
 static cxxopts::Options known_options() {
     cxxopts::Options options("proxify",
                              "Puts TCP ports of this host in front of healthy targets.\n");
     options.custom_help(
         "[-b] [-p PORT] [-c FILE]\n"
-        "  proxify check [-c FILE]   print what would run, or what is wrong; needs no privileges");
+        "  proxify check [-c FILE]   print what would run, or what is wrong; needs no privileges\n"
+        "  proxify doctor [-b] [-p PORT] [-c FILE]   say whether this host can do it");
     options.allow_unrecognised_options();  // so that we can say what was meant instead
     options.add_options()                  //
         ("b", "enable bpf steering")       //
@@ -147,14 +148,17 @@ static Result<Options::Command> read_command(const std::vector<std::string>& wor
         return fail(
             Error::of("unknown command " + quoted(word), did_you_mean(nearest(word, commands))));
     if (words.size() > 1)
-        return fail(Error::of(format("{} takes no argument, found {}", word, quoted(words[1])),
-                              word == "check" ? "name the file with -c FILE" : try_help));
+        return fail(Error::of(
+            format("{} takes no argument, found {}", word, quoted(words[1])),
+            word == "check" || word == "doctor" ? "name the file with -c FILE" : try_help));
+    if (word == "doctor") return doctor;
     return word == "check" ? check : word == "help" ? help : version;
 }
 
 std::string help_text() {
     return known_options().help() +
-           "\nExit codes: 0 done, 1 could not do what was asked, 2 wrong usage.\n";
+           "\nExit codes: 0 done, 1 could not do what was asked, 2 wrong usage,\n"
+           "3 only warnings (doctor).\n";
 }
 
 std::string version_text() {

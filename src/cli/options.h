@@ -11,10 +11,10 @@
 namespace proxify::cli {
 
 /// What a process ends with.
-enum ExitCode : int { exit_done = 0, exit_failed = 1, exit_usage = 2 };
+enum ExitCode : int { exit_done = 0, exit_failed = 1, exit_usage = 2, exit_warnings = 3 };
 
 struct Options {
-    enum class Command { run, check, help, version };
+    enum class Command { run, check, doctor, help, version };
     Command command = Command::run;
     bool steer = false;                        ///< -b
     std::optional<uint16_t> port;              ///< -p: wins over `listen` in the file
