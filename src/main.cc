@@ -5,6 +5,7 @@
 #include "cli/ask.h"
 #include "cli/check.h"
 #include "cli/completion.h"
+#include "cli/doctor.h"
 #include "cli/options.h"
 #include "control/server.h"
 
@@ -39,6 +40,8 @@ int main(int argc, char** argv) {
             return cli::exit_done;
         case cli::Options::Command::check:
             return cli::run_check(*options, std::cout, std::cerr);
+        case cli::Options::Command::doctor:
+            return cli::run_doctor(*options, std::cout);
         case cli::Options::Command::completion:
             return cli::run_completion(*options, std::cout, std::cerr);
         case cli::Options::Command::run:

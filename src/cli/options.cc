@@ -28,6 +28,7 @@ static constexpr auto try_help = "try proxify --help";
 using Names = std::string_view;
 static constexpr Names run_flags[] = {"b", "port", "config", "socket"};
 static constexpr Names check_flags[] = {"b", "port", "config"};
+static constexpr Names doctor_flags[] = {"b", "port", "config", "json"};
 static constexpr Names ask_flags[] = {"socket", "config", "json"};
 static constexpr Names show_flags[] = {"socket", "config", "json", "watch"};
 static constexpr Names of_service_flags[] = {"socket", "config", "json", "watch", "service"};
@@ -39,6 +40,7 @@ static constexpr CommandInfo commands[] = {
     {Command::run, "", "", 0, run_flags, "serve, until SIGTERM"},
     {Command::check, "check", "", 0, check_flags,
      "print what would run, or what is wrong; needs no privileges"},
+    {Command::doctor, "doctor", "", 0, doctor_flags, "say whether this host can do it"},
     {Command::status, "status", "", 0, show_flags, "how it is, in a few lines"},
     {Command::services, "services", "", 0, of_service_flags, "each service and its load"},
     {Command::targets, "targets", "", 0, of_service_flags, "each target, its state and why"},
@@ -264,7 +266,7 @@ static Result<const CommandInfo*> read_command(const std::vector<std::string>& w
     if (words.size() == found->count + 1) return found;
     if (found->count == 0)
         return fail(Error::of(format("{} takes no argument, found {}", word, quoted(words[1])),
-                              word == "check" ? "name the file with -c FILE" : try_help));
+                              word == "check" || word == "doctor" ? "name the file with -c FILE" : try_help));
     return fail(
         Error::of(format("{} takes {}, found {}", word, found->arguments,
                          words.size() == 1 ? "nothing" : format("{} words", words.size() - 1)),
@@ -301,7 +303,8 @@ std::string help_text() {
         else
             out += format("  {:22}  {}\n", name, flag.help);
     }
-    return out + "\nExit codes: 0 done, 1 could not do what was asked, 2 wrong usage.\n";
+    return out + "\nExit codes: 0 done, 1 could not do what was asked, 2 wrong usage,\n"
+                 "3 only warnings (doctor).\n";
 }
 
 std::string_view version() {

@@ -16,11 +16,12 @@
 namespace proxify::cli {
 
 /// What a process ends with.
-enum ExitCode : int { exit_done = 0, exit_failed = 1, exit_usage = 2 };
+enum ExitCode : int { exit_done = 0, exit_failed = 1, exit_usage = 2, exit_warnings = 3 };
 
 enum class Command {
     run,
     check,
+    doctor,
     status,
     services,
     targets,

@@ -33,15 +33,22 @@ static uint64_t effective_capabilities() {
     return ~uint64_t{0};  // no /proc: let the kernel be the one to refuse
 }
 
+static bool has(int capability, uint64_t effective) {
+    return (effective >> capability & 1) != 0;
+}
+
 std::vector<std::string> missing_for_steering() {
-    uint64_t effective = effective_capabilities();
-    auto has = [&](int capability) { return (effective >> capability & 1) != 0; };
-    if (has(CAP_SYS_ADMIN)) return {};
+    const uint64_t effective = effective_capabilities();
+    if (has(CAP_SYS_ADMIN, effective)) return {};
 
     std::vector<std::string> missing;
-    if (!has(CAP_BPF)) missing.emplace_back("CAP_BPF");
-    if (!has(CAP_NET_ADMIN)) missing.emplace_back("CAP_NET_ADMIN");
+    if (!has(CAP_BPF, effective)) missing.emplace_back("CAP_BPF");
+    if (!has(CAP_NET_ADMIN, effective)) missing.emplace_back("CAP_NET_ADMIN");
     return missing;
+}
+
+bool may_bind_low_ports() {
+    return has(CAP_NET_BIND_SERVICE, effective_capabilities());
 }
 
 std::string privileges_hint(std::span<const std::string> missing) {

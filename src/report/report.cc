@@ -93,6 +93,8 @@ DESCRIBE(Steering, is_on, program_id, link_id, proxy_ports_id, proxy_sock_id, li
 DESCRIBE(Change, sign, what, effect)
 DESCRIBE(Plan, changes, warnings)
 DESCRIBE(Done, text, warnings)
+DESCRIBE(Finding, severity, topic, what, remedy)
+DESCRIBE(Findings, findings, worst)
 DESCRIBE(Trouble, error, hint)
 
 }  // namespace proxify::report

@@ -147,6 +147,16 @@ struct Done {
     std::vector<std::string> warnings;
 };
 
+/// What `proxify doctor` has found.
+struct Finding {
+    std::string severity;  ///< "ok", "note", "warning", "error"
+    std::string topic, what, remedy;
+};
+struct Findings {
+    std::vector<Finding> findings;
+    std::string worst;
+};
+
 struct Trouble {
     std::string error;
     std::string hint;

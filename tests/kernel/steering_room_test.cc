@@ -15,6 +15,7 @@
 #include <map>
 #include <thread>
 
+#include "kernel/foreign_program.h"
 #include "kernel/host.h"
 #include "kernel/links.h"
 #include "steering/steering.h"
@@ -57,23 +58,6 @@ void add_by_hand(const Steering& steering, uint16_t port) {
 void delete_by_hand(const Steering& steering, uint16_t port) {
     REQUIRE(bpf_map_delete_elem(proxy_ports_of(steering).get(), &port) == 0);
 }
-
-/// Somebody else's sk_lookup program, which passes everything.
-struct ForeignProgram {
-    Fd program, link;
-
-    explicit ForeignProgram(const Namespace& inside) {
-        const bpf_insn pass[] = {
-            {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = SK_PASS},
-            {.code = BPF_JMP | BPF_EXIT}};
-        LIBBPF_OPTS(bpf_prog_load_opts, options, .expected_attach_type = BPF_SK_LOOKUP);
-        program = Fd::adopt(bpf_prog_load(BPF_PROG_TYPE_SK_LOOKUP, "somebody_elses", "GPL", pass,
-                                          std::size(pass), &options));
-        REQUIRE(program);
-        link = Fd::adopt(bpf_link_create(program.get(), inside.fd(), BPF_SK_LOOKUP, nullptr));
-        REQUIRE(link);
-    }
-};
 
 /// Keeps only these capabilities, in the calling thread only.
 void keep_capabilities(const std::vector<int>& kept) {

@@ -25,6 +25,7 @@ struct Command {
     std::optional<unsigned> open_files = {};     ///< `ulimit -n`
     std::optional<uid_t> user = {};              ///< and group, with no others
     std::vector<int> without_capabilities = {};  ///< taken away for good, as CAP_BPF
+    std::optional<int> forbidden_call = {};      ///< seccomp answers it with EPERM, as SYS_bpf
     std::vector<std::pair<std::string, std::string>> mounts = {};  ///< {file, shown in place of}
 };
 

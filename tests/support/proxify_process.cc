@@ -37,8 +37,9 @@ static Child launch(const Namespace& where, const TempDir& directory, Setup setu
     Command command = std::move(setup.command);
     command.argv = {reachable_binary(directory, command)};
     command.argv.insert(command.argv.end(), setup.flags.begin(), setup.flags.end());
-    // One of its own: tests run side by side.
-    if (std::ranges::find(setup.flags, "--socket") == setup.flags.end()) {
+    // One of its own, for a start: tests run side by side.
+    const bool is_command = !setup.flags.empty() && !setup.flags.front().starts_with('-');
+    if (!is_command && std::ranges::find(setup.flags, "--socket") == setup.flags.end()) {
         command.argv.push_back("--socket");
         command.argv.push_back(directory / "admin.sock");
     }

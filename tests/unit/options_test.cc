@@ -55,6 +55,7 @@ TEST_CASE("a right command line means what it says") {
         {{"check", "-c", "a.toml"}, {.command = check, .config_path = "a.toml"}},
         {{"-c", "a.toml", "check", "-b"},
          {.command = check, .steer = true, .config_path = "a.toml"}},
+        {{"doctor", "-b", "-p", "80"}, {.command = doctor, .steer = true, .port = 80}},
         {{"--help"}, {.command = help}},
         {{"-h"}, {.command = help}},
         {{"-help"}, {.command = help}},
@@ -113,6 +114,10 @@ TEST_CASE("wrong usage is one message with a hint") {
         {{"check", "a.toml"},
          "check takes no argument, found \"a.toml\"",
          "name the file with -c FILE"},
+        {{"doctor", "a.toml"},
+         "doctor takes no argument, found \"a.toml\"",
+         "name the file with -c FILE"},
+        {{"docter"}, "unknown command \"docter\"", "did you mean doctor?"},
         {{"--", "-b"}, "unknown flag \"-b\"", "try proxify --help"},
         {{"-" + std::string(120000, 'x')}, "unknown flag", "try proxify --help"},
         {{"--" + std::string(120000, 'x')}, "unknown flag", "try proxify --help"},
@@ -136,7 +141,8 @@ TEST_CASE("the help shows -b and -p as people know them") {
     auto help = cli::help_text();
     CHECK(contains(help, "enable bpf steering"));
     CHECK(contains(help, "listener port for bpf steering (default 8080)"));
-    CHECK(contains(help, "proxify check"));
+    CHECK(contains(help, "  check "));
+    CHECK(contains(help, "  doctor "));
     CHECK(help.ends_with(".\n"));
     for (auto flag : {"-b ", "-p, --port PORT", "-c, --config FILE", "-h, --help", "--version"})
         CHECK(contains(help, flag));
