@@ -20,8 +20,8 @@ namespace {
 
 constexpr Ip any_address{.bytes = {}, .is_v4 = false};
 
-/// Descriptors kept free for health checks, a reload and whatever the libraries need.
-constexpr size_t spare_fds = 8;
+/// Descriptors kept free for health checks, a reload, operators and whatever the libraries need.
+constexpr size_t spare_fds = 24;
 
 std::vector<resolve::Question> names_of(const config::Config& config) {
     std::vector<resolve::Question> names;

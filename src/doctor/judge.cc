@@ -269,7 +269,7 @@ Need need_of(const Host& host, const config::Config* config, const Start& start)
     const size_t ports = config && !start.steer ? steering::ports_of(*config).count() : 1;
     return {.workers = workers,
             .listeners = ports * workers,
-            .others = (start.steer ? 33 : 20) + 2 * workers};
+            .others = (start.steer ? 55 : 42) + 2 * workers};
 }
 
 /// A session has two sockets; a sixteenth is for pipes, up to 64 of them for a worker.
