@@ -27,7 +27,7 @@ namespace {
 constexpr const char* help =
     "usage: bench [option]...\n"
     "  --quick            once, and briefly: shows that everything works, not how fast it is\n"
-    "  --only LIST        groups or rows: ping,connect,bulk,copy,idle,ports,reload or "
+    "  --only LIST        groups or rows: ping,connect,bulk,copy,idle,listed,ports,reload or "
     "ping-64-1000\n"
     "  --sets LIST        pinned,free\n"
     "  --subjects LIST    direct,proxify,proxify-b,haproxy,haproxy-splice,nginx\n"

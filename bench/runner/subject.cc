@@ -58,7 +58,7 @@ static int port_count(const Setup& setup) {
 
 bool proxify_takes(const World& world, const std::string& section, const std::string& line) {
     auto path = world.folder + "/probe.toml";
-    std::string text = section == "proxify" ? "[proxify]\n" + line + "\n" : "";
+    std::string text = section == "service" ? "" : format("[{}]\n{}\n", section, line);
     text += "[[service]]\nname = \"a\"\nports = [5001]\ntargets = [\"127.0.0.1:9001\"]\n";
     if (section == "service") text += line + "\n";
     std::ofstream(path) << text;
@@ -67,11 +67,29 @@ bool proxify_takes(const World& world, const std::string& section, const std::st
     return checked && checked->finish(5s);
 }
 
+static std::string admin_socket(const World& world) {
+    return world.folder + "/proxify.sock";
+}
+
+std::string lister_for(const World& world, const Subject& subject) {
+    if (subject.program == Program::proxify &&
+        proxify_takes(world, "admin", format("socket = \"{}\"\n", admin_socket(world))))
+        return format("exec {} sessions --json --watch=1s --socket {} >/dev/null", world.proxify,
+                      admin_socket(world));
+    if (subject.program == Program::haproxy)
+        return format(
+            "while :; do echo show sess | nc -N -U {}/haproxy.sock >/dev/null; sleep 1; done",
+            world.folder);
+    return {};
+}
+
 static std::string proxify_config(const World& world, const Setup& setup) {
     std::string text = format("[proxify]\nlisten = {}\ndrain_timeout = \"1s\"\n", steering_port);
     std::string workers = setup.pinned ? "workers = 1" : "workers = \"auto\"";
     if (proxify_takes(world, "proxify", workers)) text += workers + "\n";
     text += "\n[log]\nlevel = \"off\"\n";
+    auto socket = format("socket = \"{}\"\n", admin_socket(world));
+    if (proxify_takes(world, "admin", socket)) text += "\n[admin]\n" + socket;
     auto service = [&](const char* name, uint16_t port, const std::vector<PortSpan>& extra,
                        uint16_t target_port) {
         text += format("\n[[service]]\nname = \"{}\"\nports = [{}", name, port);
@@ -262,6 +280,12 @@ Result<Process> Stage::start_load(std::vector<std::string> words) {
                            .log = log,
                            .talks = true,
                            .keeps = {tally_.get()}});
+}
+
+Result<Process> Stage::start_beside(const std::string& shell_command) {
+    return Process::start({.words = {"/bin/sh", "-c", shell_command},
+                           .cores = other_cores(),
+                           .log = world_->folder + "/beside.log"});
 }
 
 Result<std::string> Stage::run_load(std::vector<std::string> words, Patience patience) {

@@ -70,6 +70,9 @@ std::vector<std::string> command_for(const World& world, const Subject& subject,
 /// Whether this proxify knows a key; the bench may be newer than the program it measures.
 bool proxify_takes(const World& world, const std::string& section, const std::string& line);
 
+/// A command for the shell that has all sessions listed once a second; empty when there is none.
+std::string lister_for(const World& world, const Subject& subject);
+
 /// A target and a subject that run in a fresh network.
 class Stage {
   public:
@@ -79,6 +82,8 @@ class Stage {
     /// Runs the load to its end and gives what it said; an error of the load is a failure.
     Result<std::string> run_load(std::vector<std::string> words, Patience patience);
     Result<Process> start_load(std::vector<std::string> words);
+    /// Something else beside the load, on the load's core.
+    Result<Process> start_beside(const std::string& shell_command);
     /// Rewrites the config file as a whole, and tells the subject if it has to be told.
     Result<> reconfigure(const Setup& setup);
     /// Everything leaves; fails if something does not, or was gone before.

@@ -107,6 +107,7 @@ static Result<> bulk(Context& context, const Work& work, const Subject& subject,
 
 // ---- idle connections
 
+constexpr int listed_sessions = 9000;
 constexpr int idle_steps[] = {1000, 4000, 9000};
 
 /// Memory is compared with what the same processes held before, but after some work: what is
@@ -158,6 +159,41 @@ static Result<> idle(Context& context, const Work& work, const Subject& subject)
         return fail(Error::of(
             format("{} of {} idle connections worked", number_in(last, "open"), idle_steps[2])));
     return {};
+}
+
+// ---- an operator looks on
+
+/// Clients of 50 connections, beside many that are idle: alone, and while somebody has all of them
+/// listed again and again.
+static Result<> listed(Context& context, const Work& work, const Subject& subject) {
+    const std::string lister = lister_for(context.world, subject);
+    if (lister.empty()) return {};
+    TRY_TO(stage, Stage::set(context.world, subject, {.pinned = work.pinned}));
+    std::vector<std::string> words{"idle", "--steps", format("{}", listed_sessions)};
+    auto address = stage.echo_address();
+    words.insert(words.end(), address.begin(), address.end());
+    TRY_TO(crowd, stage.start_load(words));
+    TRY_TO(line, crowd.read_line(60s));
+    if (number_in(line, "errors") > 0)
+        return fail(Error::of("not all of the idle connections came about"));
+    std::optional<Process> beside;
+    for (const Row& row : work.rows) {
+        if (&row != &work.rows[0]) {
+            TRY_TO(started, stage.start_beside(lister));
+            beside = std::move(started);
+        }
+        TRY_TO(said,
+               run_load(context, stage, {"ping", "--size", "64", "--connections", "50"}, address));
+        for (const char* metric : {"rate", "p50_us", "p99_us", "p999_us"})
+            context.results.add(row, subject.id, metric, number_in(said, metric));
+        if (beside && !beside->is_alive())
+            return fail(Error::of("whoever was to list the sessions has ended"));
+    }
+    beside.reset();
+    crowd.write_line();
+    TRY(crowd.read_line(60s));
+    TRY(crowd.finish(10s));
+    return stage.strike();
 }
 
 // ---- many ports
@@ -342,6 +378,11 @@ std::vector<Work> all_works() {
     for (int step : idle_steps)
         idle_rows.push_back({format("idle-{}", step), "idle", counted(step, "connection")});
     works.push_back({"idle", true, idle_rows, idle});
+    works.push_back({"listed",
+                     true,
+                     {{"listed-not", "listed", "nobody asks"},
+                      {"listed-each-second", "listed", "all listed each second"}},
+                     listed});
     for (int count : {1, 1000, 60000}) {
         works.push_back({"ports",
                          true,

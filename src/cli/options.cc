@@ -265,8 +265,9 @@ static Result<const CommandInfo*> read_command(const std::vector<std::string>& w
     }
     if (words.size() == found->count + 1) return found;
     if (found->count == 0)
-        return fail(Error::of(format("{} takes no argument, found {}", word, quoted(words[1])),
-                              word == "check" || word == "doctor" ? "name the file with -c FILE" : try_help));
+        return fail(Error::of(
+            format("{} takes no argument, found {}", word, quoted(words[1])),
+            word == "check" || word == "doctor" ? "name the file with -c FILE" : try_help));
     return fail(
         Error::of(format("{} takes {}, found {}", word, found->arguments,
                          words.size() == 1 ? "nothing" : format("{} words", words.size() - 1)),
@@ -303,8 +304,9 @@ std::string help_text() {
         else
             out += format("  {:22}  {}\n", name, flag.help);
     }
-    return out + "\nExit codes: 0 done, 1 could not do what was asked, 2 wrong usage,\n"
-                 "3 only warnings (doctor).\n";
+    return out +
+           "\nExit codes: 0 done, 1 could not do what was asked, 2 wrong usage,\n"
+           "3 only warnings (doctor).\n";
 }
 
 std::string_view version() {

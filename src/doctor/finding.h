@@ -31,8 +31,8 @@ Severity worst(std::span<const Finding> findings);
 
 /// How proxify is to be started.
 struct Start {
-    bool steer = false;              ///< -b
-    std::optional<uint16_t> listen;  ///< -p; overrides the file
+    bool steer = false;                      ///< -b
+    std::optional<uint16_t> listen;          ///< -p; overrides the file
     std::optional<std::string> config_path;  ///< -c; ./targets.toml otherwise, if it is there
 };
 
