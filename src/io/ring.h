@@ -84,6 +84,9 @@ class Ring {
     /// Ends the wait() in progress, or the next one. From any thread.
     void wake();
     Time now() const;
+    /// Turns that began with more events than the queue for them holds; the kernel kept the others
+    /// aside. From any thread.
+    uint64_t times_overflowed() const;
     uint64_t random();
 
     // Operations in flight.
@@ -102,6 +105,7 @@ class Ring {
 
     // Shared buffers.
 
+    unsigned buffer_count() const;
     std::byte* buffer(uint16_t id);
     /// Gives a buffer back to the kernel.
     void provide(uint16_t id);

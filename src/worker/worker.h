@@ -11,11 +11,13 @@
 #include <utility>
 #include <vector>
 
+#include "base/gauge.h"
 #include "capture/arrival.h"
 #include "io/listener.h"
 #include "io/loop.h"
 #include "routing/snapshot.h"
 #include "session/session.h"
+#include "stats/worker.h"
 #include "telemetry/log.h"
 
 namespace proxify::worker {
@@ -50,6 +52,8 @@ class Worker {
     void start(std::function<void()> on_end);
     void join();
     io::Loop& loop() { return loop_; }
+    /// How it stands. From any thread.
+    stats::Worker stats() const;
 
     // Everything below runs on the worker's thread: post() it.
 
@@ -103,7 +107,9 @@ class Worker {
     std::multimap<uint16_t, std::shared_ptr<Door>> doors_;  ///< by local port
     std::vector<std::shared_ptr<Door>> waiting_doors_;
     session::Session* sessions_ = nullptr;
-    size_t session_count_ = 0;
+    Gauge session_count_;
+    Gauge sessions_max_;
+    Gauge accept_pauses_;
     size_t doors_open_ = 0;  ///< with those that are being emptied
     bool draining_ = false;
     bool overdue_ = false;  ///< the deadline of the drain has passed
