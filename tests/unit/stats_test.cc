@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <barrier>
+#include <cerrno>
+#include <deque>
 #include <latch>
 #include <map>
 #include <numeric>
@@ -83,6 +86,16 @@ TEST_CASE("endings are told apart by their letters and their reason, wherever it
                        {"TC refused", 2}, {"PC refused", 1}, {"TC no answer", 1}, {"-- done", 1}});
 }
 
+TEST_CASE("the same words take one place, wherever they stand") {
+    std::deque<std::string> copies(Endings::size_max + 10, "refused");
+    Endings endings;
+    for (const auto& copy : copies) endings.add({Party::target, Stage::connect, copy.c_str()});
+    auto list = endings.list();
+    REQUIRE(list.size() == 1);
+    CHECK(list[0].letters == "TC");
+    CHECK(list[0].value == copies.size());
+}
+
 TEST_CASE("more kinds of endings than there are places are counted without a name") {
     std::vector<std::string> reasons;
     for (size_t i = 0; i < Endings::size_max + 10; ++i) reasons.push_back(std::to_string(i));
@@ -130,6 +143,35 @@ TEST_CASE("threads that count at once lose nothing") {
         uint64_t sessions = 0;
         ports.for_each([&](uint16_t, const Port& port) { sessions += port.sessions.value(); });
         CHECK(sessions == all);
+    }
+}
+
+TEST_CASE("who is the first of its kind at the same moment as another loses nothing either") {
+    constexpr int threads = 4, rounds = 3000;
+    struct Round {
+        Ports ports;
+        Endings endings;
+    };
+    constexpr Party parties[threads]{Party::client, Party::target, Party::policy, Party::operator_};
+    std::deque<Round> all(rounds);
+    std::barrier begin(threads);
+    all_at_once(threads, [&](int number) {
+        for (Round& round : all) {
+            begin.arrive_and_wait();
+            round.ports.at(static_cast<uint16_t>(number)).sessions.add();
+            round.endings.add({parties[number], Stage::data, "reset"});
+        }
+    });
+    for (const Round& round : all) {
+        int ports = 0;
+        round.ports.for_each([&](uint16_t, const Port& port) {
+            ++ports;
+            CHECK(port.sessions.value() == 1);
+        });
+        CHECK(ports == threads);
+        auto endings = round.endings.list();
+        CHECK(endings.size() == threads);
+        for (const auto& ending : endings) CHECK(ending.value == 1);
     }
 }
 
