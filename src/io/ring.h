@@ -115,6 +115,8 @@ class Ring {
     int open_stream(bool v4);  ///< a Handle, or -errno
     Result<Handle> listen(const Address& at, const ListenOptions& options);
     int accept_now(Handle listener);  ///< a Handle, or -EAGAIN and others
+    /// Clients who are connected already and wait to be accepted. From any thread.
+    unsigned accept_queue(Handle listener) const;
     int bind(Handle socket, const Address& at);
     /// Sends what fits now: bytes taken, -EAGAIN when nothing does, or another -errno.
     int send_now(Handle socket, std::span<const std::byte> bytes);

@@ -8,7 +8,9 @@ namespace proxify::stats {
 
 struct Worker {
     uint64_t sessions = 0;
-    uint64_t sessions_max = 0;   ///< beyond it clients wait in the kernel's queue
+    uint64_t sessions_max = 0;  ///< beyond it clients wait in the kernel's queue
+    uint64_t accept_queue =
+        0;  ///< clients who wait in that queue; only who has the listeners knows
     uint64_t accept_pauses = 0;  ///< times it stopped accepting, for want of room or descriptors
     uint64_t buffers = 0;        ///< shared receive buffers
     uint64_t buffer_waits = 0;   ///< times a stream found none of them free

@@ -52,7 +52,7 @@ class Worker {
     void start(std::function<void()> on_end);
     void join();
     io::Loop& loop() { return loop_; }
-    /// How it stands. From any thread.
+    /// How it stands, but for the queues of its listeners. From any thread.
     stats::Worker stats() const;
 
     // Everything below runs on the worker's thread: post() it.

@@ -51,10 +51,9 @@ class Bench {
             worker_.emplace(*io::Ring::open(ring), records_,
                             worker::Options{.shares = shares, .sessions_so_far = sessions_},
                             snapshot_);
-            io::Handle listener =
-                *worker_->loop().ring().listen({Ip{.bytes = {}, .is_v4 = false}, 5001}, {});
+            listener_ = *worker_->loop().ring().listen({Ip{.bytes = {}, .is_v4 = false}, 5001}, {});
             worker_->start([] {});
-            post([this, listener] { worker_->listen(listener, capture::Door::bound); });
+            post([this] { worker_->listen(listener_, capture::Door::bound); });
         });
     }
     ~Bench() {
@@ -72,12 +71,14 @@ class Bench {
     }
     std::vector<telemetry::SessionRecord> records() { return records_.all(); }
     /// As anybody may, while the worker works.
-    Exposition page() const {
+    Exposition page() {
+        auto stats = worker_->stats();
+        stats.accept_queue = worker_->loop().ring().accept_queue(listener_);
         return parse_exposition(metrics::render({.version = "test",
                                                  .started_at = {},
                                                  .reloaded_at = {},
                                                  .snapshot = snapshot_,
-                                                 .workers = {worker_->stats()}}));
+                                                 .workers = {stats}}));
     }
 
   private:
@@ -85,6 +86,7 @@ class Bench {
     std::atomic<uint64_t> sessions_ = 0;
     std::shared_ptr<const routing::Snapshot> snapshot_;
     std::optional<worker::Worker> worker_;
+    io::Handle listener_{};
 };
 
 /// Each sends its own bytes to an echo, and compares what comes back. How many were served well.
@@ -241,4 +243,22 @@ TEST_CASE(
     const double all = page.at("proxify_session_duration_seconds_sum" + web);
     CHECK(all >= longest - 1e-6);
     CHECK(all <= 105 * (longest + 1e-6));
+}
+
+TEST_CASE("clients whom a worker has no room for show in the kernel's queue", "[P-43]") {
+    IN_NAMESPACE(ns);
+    Server target(ns, "127.0.0.1:9001", echo());
+    Bench bench(ns, {.entries = 64, .completions = 1024, .buffers = 16, .buffer_size = 512},
+                {.sessions_max = 2, .pipes_max = 0});
+    const std::string queue = R"(proxify_worker_accept_queue_clients{worker="0"})";
+    CHECK(bench.page().at(queue) == 0);
+    std::vector<Stream> clients;
+    for (int i = 0; i < 10; ++i) clients.push_back(Stream::dial(ns, "127.0.0.1:5001"));
+    CHECK(eventually([&] { return bench.page().at(queue) > 0; }));
+    CHECK(eventually([&] {
+        const auto page = bench.page();
+        return page.at(queue) + page.at(R"(proxify_worker_sessions{worker="0"})") == 10;
+    }));
+    clients.clear();
+    CHECK(eventually([&] { return bench.page().at(queue) == 0; }));
 }

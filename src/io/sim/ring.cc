@@ -79,6 +79,9 @@ Result<Handle> Ring::listen(const Address& at, const ListenOptions& options) {
 int Ring::accept_now(Handle listener) {
     return impl_->world.accept_now(listener);
 }
+unsigned Ring::accept_queue(Handle listener) const {
+    return impl_->world.accept_queue(listener);
+}
 int Ring::bind(Handle socket, const Address& at) {
     return impl_->world.bind(socket, at);
 }

@@ -29,6 +29,9 @@ namespace {
 
 constexpr int buffer_group = 0;
 
+/// The state of a listening socket; netinet/tcp.h says it, and does not go with linux/tcp.h.
+constexpr int tcp_listen = 10;
+
 /// To sleep and to be woken costs about as much as so long a wait, here and at the peer who wakes.
 constexpr Duration look_out_max = 50us;
 constexpr unsigned sleeps_max = 1023;
@@ -383,6 +386,13 @@ Result<Handle> Ring::listen(const Address& at, const ListenOptions& options) {
 int Ring::accept_now(Handle listener) {
     int fd = ::accept4(fd_of(listener), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     return fd < 0 ? -errno : fd;
+}
+
+unsigned Ring::accept_queue(Handle listener) const {
+    tcp_info info{};
+    socklen_t length = sizeof info;
+    if (::getsockopt(fd_of(listener), IPPROTO_TCP, TCP_INFO, &info, &length) < 0) return 0;
+    return info.tcpi_state == tcp_listen ? info.tcpi_unacked : 0;  // of a listener it means this
 }
 
 int Ring::bind(Handle socket, const Address& at) {
