@@ -14,6 +14,7 @@
 #include "base/address.h"
 #include "base/clock.h"
 #include "config/config.h"
+#include "stats/target.h"
 
 namespace proxify::balance {
 
@@ -66,6 +67,8 @@ struct Target {
     std::atomic<uint32_t> sessions = 0;
     /// So many at once, by the newest file; 0 for no limit.
     std::atomic<uint32_t> sessions_max = 0;
+
+    stats::Target stats = {};
 
     /// For health/: true when that changes whether it takes part.
     bool set_up(bool is_up, Time now) {

@@ -55,6 +55,7 @@ void Ejections::eject(const routing::Service& service,
     if (!which) which = std::make_unique<Case>(*this, service.name, target);
     const Duration length = which->penalty.next(loop_.now(), spec);
     target->set_ejected(true, loop_.now());
+    target->stats.ejections.add();
     loop_.timers().arm(*which, loop_.now() + length);
     on_change_(service.name, *target, Change::ejected, reason);
     log_.write(telemetry::Level::warn, "target_ejected",

@@ -60,6 +60,17 @@ std::optional<Address> check_address(const config::Service& spec, const balance:
     return at;
 }
 
+void count(stats::Target& stats, const Outcome& outcome) {
+    switch (outcome.is) {
+        case Outcome::Is::good:
+            return stats.good_checks.add();
+        case Outcome::Is::bad:
+            return stats.bad_checks.add();
+        case Outcome::Is::unknown:
+            return stats.unknown_checks.add();
+    }
+}
+
 }  // namespace
 
 void Health::follow(const routing::Snapshot& snapshot) {
@@ -113,6 +124,7 @@ Task<> Health::run(std::shared_ptr<Check> check) {
         const Outcome outcome = co_await examine(probe);
         check->probe = nullptr;
         if (check->stopping) break;
+        count(target.stats, outcome);
 
         // Running out of something here says nothing about the target.
         if (outcome.is != Outcome::Is::unknown) {

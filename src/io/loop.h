@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/gauge.h"
 #include "io/pipes.h"
 #include "io/ring.h"
 #include "io/task.h"
@@ -41,13 +42,15 @@ class Loop {
 
     Time now() const { return ring_.now(); }
     Ring& ring() { return ring_; }
+    const Ring& ring() const { return ring_; }
     Timers& timers() { return timers_; }
     Pipes& pipes() { return pipes_; }
+    const Pipes& pipes() const { return pipes_; }
 
     /// Receivers that found no free buffer line up here; see Stream.
     void wait_for_buffer(Stream& stream) { starved_.push_back(&stream); }
     void forget_starved(Stream& stream);
-    uint64_t times_starved() const { return times_starved_; }
+    uint64_t times_starved() const { return times_starved_; }  ///< from any thread
 
     /// Waits until a moment; co_await loop.sleep(2s).
     auto sleep(Duration duration);
@@ -62,7 +65,7 @@ class Loop {
     size_t spawned_ = 0;
     bool stopping_ = false;
     std::vector<Stream*> starved_;
-    uint64_t times_starved_ = 0;
+    Gauge times_starved_;
 
     std::mutex mail_lock_;
     std::vector<Message> mail_;

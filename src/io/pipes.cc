@@ -7,6 +7,7 @@ namespace proxify::io {
 
 Pipe::~Pipe() {
     if (!owner_) return;
+    --owner_->lent_;
     if (empty()) {
         owner_->give_back(ends_);
     } else {
@@ -51,16 +52,18 @@ Pipe Pipes::borrow() {
         auto ends = idle_.back();
         idle_.pop_back();
         spare_ = std::min(spare_, idle_.size());
+        ++lent_;
         return {*this, ends};
     }
     PipeEnds ends;
     if (count_ >= count_max_ || ring_.open_pipe(pipe_size, ends) < 0) {
         ++times_refused_;
         // The kernel gives an ordinary user a few large pipes only: more are not asked for again.
-        count_max_ = count_;
+        count_max_.set(count_);
         return {};
     }
     ++count_;
+    ++lent_;
     return {*this, ends};
 }
 

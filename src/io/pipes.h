@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/gauge.h"
 #include "io/ring.h"
 #include "io/timers.h"
 
@@ -46,11 +47,16 @@ class Pipes {
     ~Pipes();
 
     /// At most so many at a time; 0 for none.
-    void set_count_max(size_t count) { count_max_ = count; }
+    void set_count_max(size_t count) { count_max_.set(count); }
     bool any_to_lend() const { return !idle_.empty() || count_ < count_max_; }
     /// Empty when none is to be had; that is counted.
     Pipe borrow();
+
+    // From any thread.
     uint64_t times_refused() const { return times_refused_; }
+    uint64_t count() const { return count_; }
+    uint64_t count_max() const { return count_max_; }
+    uint64_t lent() const { return lent_; }
 
     /// Measured: from 64 to 256 KiB bulk gains by half, beyond that nothing.
     static constexpr size_t pipe_size = 256 * 1024;
@@ -71,9 +77,10 @@ class Pipes {
     Tidying tidying_{*this};
     std::vector<PipeEnds> idle_;  ///< the one used last is lent first: its pages are warm
     size_t spare_ = 0;            ///< so many were never needed since the last tidy()
-    size_t count_ = 0;            ///< open, idle or lent
-    size_t count_max_ = 0;
-    uint64_t times_refused_ = 0;
+    Gauge count_;                 ///< open, idle or lent
+    Gauge count_max_;
+    Gauge lent_;
+    Gauge times_refused_;
 };
 
 }  // namespace proxify::io

@@ -84,6 +84,9 @@ class Ring {
     /// Ends the wait() in progress, or the next one. From any thread.
     void wake();
     Time now() const;
+    /// Turns that began with more events than the queue for them holds; the kernel kept the others
+    /// aside. From any thread.
+    uint64_t times_overflowed() const;
     uint64_t random();
 
     // Operations in flight.
@@ -102,6 +105,7 @@ class Ring {
 
     // Shared buffers.
 
+    unsigned buffer_count() const;
     std::byte* buffer(uint16_t id);
     /// Gives a buffer back to the kernel.
     void provide(uint16_t id);
@@ -111,6 +115,8 @@ class Ring {
     int open_stream(bool v4);  ///< a Handle, or -errno
     Result<Handle> listen(const Address& at, const ListenOptions& options);
     int accept_now(Handle listener);  ///< a Handle, or -EAGAIN and others
+    /// Clients who are connected already and wait to be accepted. From any thread.
+    unsigned accept_queue(Handle listener) const;
     int bind(Handle socket, const Address& at);
     /// Sends what fits now: bytes taken, -EAGAIN when nothing does, or another -errno.
     int send_now(Handle socket, std::span<const std::byte> bytes);

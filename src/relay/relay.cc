@@ -26,6 +26,7 @@ Task<Ending> Relay::run() {
     loop_.timers().arm(idle_timer_, last_activity_ + idle_limit());
     co_await both(pump(Side::client), pump(Side::target));
     loop_.timers().disarm(idle_timer_);
+    report();
 
     // From here on nothing is read. A side whose peer is gone gets what was taken for it, and
     // then a reset: after a clean end it would believe that it has everything.
@@ -45,7 +46,7 @@ Task<Ending> Relay::run() {
 Task<> Relay::pump(Side from_side) {
     Stream& from = stream(from_side);
     Stream& to = stream(other(from_side));
-    uint64_t& moved = from_side == Side::client ? to_target_ : to_client_;
+    Way& way = way_from(from_side);
     size_t in_a_row = 0;  // bytes that came without a pause between them
     bool tuned = false;
     for (;;) {
@@ -66,7 +67,7 @@ Task<> Relay::pump(Side from_side) {
         while (!received.chunk.empty()) {
             int sent = to.send_now(received.chunk.bytes());
             if (sent >= 0) {
-                moved += static_cast<uint64_t>(sent);
+                count(way, sent);
                 received.chunk.consume(static_cast<size_t>(sent));
             } else if (sent == -EAGAIN) {
                 from.hold();
@@ -100,7 +101,7 @@ Task<> Relay::pump(Side from_side) {
 Task<bool> Relay::pour(Side from_side) {
     Stream& from = stream(from_side);
     Stream& to = stream(other(from_side));
-    uint64_t& moved = from_side == Side::client ? to_target_ : to_client_;
+    Way& way = way_from(from_side);
     for (int meagre = 0; meagre < 8;) {
         if (!co_await from.readable()) co_return false;
         Pipe pipe = loop_.pipes().borrow();
@@ -120,7 +121,7 @@ Task<bool> Relay::pour(Side from_side) {
         while (!pipe.empty()) {
             int sent = to.drain(pipe);
             if (sent >= 0) {
-                moved += static_cast<uint64_t>(sent);
+                count(way, sent);
             } else if (sent == -EAGAIN) {
                 if (!co_await to.writable()) co_return false;
                 last_activity_ = loop_.now();
@@ -131,6 +132,17 @@ Task<bool> Relay::pour(Side from_side) {
         }
     }
     co_return true;
+}
+
+/// Tells the meter what it has not heard of yet.
+void Relay::report() {
+    auto unreported = [](Way& way) {
+        const uint64_t reported = way.report_at - report_each;
+        way.report_at = way.bytes + report_each;
+        return way.bytes - reported;
+    };
+    const uint64_t to_target = unreported(to_target_), to_client = unreported(to_client_);
+    options_.meter.add(to_target, to_client);
 }
 
 /// `side` has sent all it will: the other is told, and may go on sending.

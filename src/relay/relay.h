@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/ending.h"
 #include "io/stream.h"
+#include "stats/bytes.h"
 
 namespace proxify::relay {
 
@@ -19,6 +20,7 @@ struct Options {
     Duration idle;        ///< no byte either way
     Duration half_close;  ///< the same, once one side has finished sending
     bool may_splice;      ///< false: every byte comes through a buffer of ours
+    stats::Meter meter = {};
 };
 
 class Relay {
@@ -32,8 +34,8 @@ class Relay {
     void interrupt(Ending why);
 
     // Bytes so far.
-    uint64_t to_target() const { return to_target_; }
-    uint64_t to_client() const { return to_client_; }
+    uint64_t to_target() const { return to_target_.bytes; }
+    uint64_t to_client() const { return to_client_.bytes; }
 
   private:
     enum class Side { client, target };
@@ -43,6 +45,15 @@ class Relay {
               relay(owner) {}
         Relay& relay;
     };
+
+    /// What went one way, and from when on the meter is to hear of it: one comparison for each
+    /// chunk.
+    struct Way {
+        uint64_t bytes = 0;
+        uint64_t report_at = report_each;
+    };
+    /// A session that goes on for days shows in the statistics meanwhile.
+    static constexpr uint64_t report_each = 1 << 20;
 
     io::Task<> pump(Side from_side);
     /// Moves bulk until it is none any more. False when this direction is at its end.
@@ -55,6 +66,14 @@ class Relay {
     io::Stream& stream(Side side) { return side == Side::client ? client_ : target_; }
     static Side other(Side side) { return side == Side::client ? Side::target : Side::client; }
 
+    Way& way_from(Side side) { return side == Side::client ? to_target_ : to_client_; }
+    void count(Way& way, int bytes) {
+        way.bytes += static_cast<uint64_t>(bytes);
+        if (way.bytes >= way.report_at) [[unlikely]]
+            report();
+    }
+    void report();
+
     io::Loop& loop_;
     io::Stream& client_;
     io::Stream& target_;
@@ -62,8 +81,8 @@ class Relay {
     IdleTimer idle_timer_{*this};
     // Touched for each message, so they share a cache line.
     Time last_activity_;
-    uint64_t to_target_ = 0;
-    uint64_t to_client_ = 0;
+    Way to_target_;
+    Way to_client_;
     Ending ending_;
     bool client_finished_ = false;  ///< it has sent all it will
     bool target_finished_ = false;

@@ -108,6 +108,14 @@ void guard(Service& service, const Service* before) {
     if (!service.sources) service.sources = std::make_shared<access::Sources>();
 }
 
+/// What was counted goes on.
+void keep_stats(Service& service, const Service* before) {
+    service.stats = before ? before->stats : std::make_shared<stats::Service>();
+    if (!service.spec.count_ports) return;
+    service.port_stats = before ? before->port_stats : nullptr;
+    if (!service.port_stats) service.port_stats = std::make_shared<stats::Ports>();
+}
+
 /// Those that `before` had and `service` has not, and that somebody still holds.
 std::vector<std::weak_ptr<Target>> find_left(const Service& before, const Service& service) {
     std::vector<std::weak_ptr<Target>> left(before.pool.targets().begin(),
@@ -128,6 +136,7 @@ std::shared_ptr<const Snapshot> Snapshot::build(config::Config config, const Res
                                                 const Orders& orders) {
     auto snapshot = std::make_shared<Snapshot>();
     snapshot->services_.push_back(nullptr);
+    snapshot->unserved_ = before ? before->unserved_ : std::make_shared<stats::Service>();
     snapshot->common_list_ = make_list(config.access, before ? &before->config_.access : nullptr,
                                        before ? before->common_list_ : nullptr);
     for (const auto& spec : config.services) {
@@ -154,6 +163,7 @@ std::shared_ptr<const Snapshot> Snapshot::build(config::Config config, const Res
         }
         service->common_list = snapshot->common_list_;
         guard(*service, old);
+        keep_stats(*service, old);
         snapshot->services_.push_back(std::move(service));
     }
     if (config.default_service)

@@ -21,6 +21,8 @@
 #include "base/prefix_map.h"
 #include "config/config.h"
 #include "routing/orders.h"
+#include "stats/ports.h"
+#include "stats/service.h"
 
 namespace proxify::routing {
 
@@ -36,6 +38,8 @@ struct Service {
     std::shared_ptr<const access::List> common_list = {};  ///< of all services; may be null
     std::shared_ptr<const access::List> own_list = {};     ///< may be null
     std::shared_ptr<access::Sources> sources = {};         ///< null when it has no limits
+    std::shared_ptr<stats::Service> stats = {};
+    std::shared_ptr<stats::Ports> port_stats = {};  ///< null unless count_ports asks for it
 
     bool admits(const Ip& client) const {
         return (!common_list || common_list->admits(client)) &&
@@ -72,6 +76,9 @@ class Snapshot {
     /// For the listener's own port and for ports that people added by hand.
     const std::shared_ptr<const Service>& default_service() const { return default_; }
 
+    /// What is counted for clients without a service; the same through reloads.
+    const std::shared_ptr<stats::Service>& unserved() const { return unserved_; }
+
     const config::Config& config() const { return config_; }
     /// All services; the first is null, so that route_ may say "none" with 0.
     const std::vector<std::shared_ptr<const Service>>& services() const { return services_; }
@@ -98,6 +105,7 @@ class Snapshot {
     std::unordered_map<uint16_t, PrefixMap<uint16_t>> by_address_;
     std::shared_ptr<const Service> default_;
     std::shared_ptr<const access::List> common_list_;
+    std::shared_ptr<stats::Service> unserved_;
     std::map<uint16_t, Retired> retired_;
     size_t port_count_ = 0;
 };

@@ -22,8 +22,10 @@ Session::Session(Surroundings& around, uint64_t id, capture::Arrival arrival,
 }
 
 Task<> Session::live() {
+    count_begin();
     record_.ending = co_await carry();
     record_.duration = around_.loop.now() - opened_;
+    count_end();
     around_.log.session(std::move(record_));
 }
 
@@ -43,7 +45,8 @@ Task<Ending> Session::carry() {
     relay::Relay relay(around_.loop, client_, *target_,
                        {.idle = spec.timeouts.idle,
                         .half_close = spec.timeouts.half_close,
-                        .may_splice = spec.relay != config::RelayMode::copy});
+                        .may_splice = spec.relay != config::RelayMode::copy,
+                        .meter = meter()});
     relay_ = &relay;
     Ending ending = co_await relay.run();
     relay_ = nullptr;
@@ -83,6 +86,7 @@ void Session::learn(const Ending& ending) {
         if (target.early_resets.load(std::memory_order_relaxed) != 0)
             target.early_resets.store(0, std::memory_order_relaxed);
     } else if (ending.party == Party::target && ending.error != 0 && ending.error != ETIMEDOUT) {
+        target.stats.early_resets.add();
         count(target, balance::Trouble::early_reset);
     }
 }
@@ -134,7 +138,8 @@ Task<Ending> Session::connect_to_target() {
         }
         const Address to = *reached;
         auto chances = std::min<int>(spec.tries, static_cast<int>(service_->pool.targets().size()));
-        auto left = deadline - around_.loop.now();
+        const Time began = around_.loop.now();
+        auto left = deadline - began;
         int error = co_await dial::dial(around_.loop, around_.guard, to,
                                         target->is_local.load(std::memory_order_relaxed),
                                         left / (chances - tried.count() + 1), attempt_);
@@ -143,6 +148,7 @@ Task<Ending> Session::connect_to_target() {
         if (error == 0) {
             if (target->failed_connects.load(std::memory_order_relaxed) != 0)
                 target->failed_connects.store(0, std::memory_order_relaxed);
+            count_connect(target->stats, around_.loop.now() - began);
             seat_ = std::move(choice.seat);
             target_.emplace(around_.loop, std::move(attempt_.socket));
             co_return Ending{};
@@ -155,6 +161,7 @@ Task<Ending> Session::connect_to_target() {
             failed = {Party::policy, Stage::connect, "the target is proxify itself"};
             continue;
         }
+        target->stats.count_failed_connect(error);
         bool late = error == ETIMEDOUT;
         failed = {late ? Party::silent_target : Party::target, Stage::connect,
                   late ? "no answer" : "refused", late ? 0 : error};
@@ -207,12 +214,46 @@ Task<Ending> Session::wait_for_seat(const balance::Asking& asking, balance::Choi
     choice = admission.step_out(*place);
     patience -= std::min(patience, loop.now() - since);
     record_.queued += loop.now() - since;
+    stats().waits.add(loop.now() - since);
 
     if (interrupted_) co_return *interrupted_;
     if (!is_here) co_return Ending{Party::client, Stage::choose, "gone while it waited"};
     if (choice.is_full)
         co_return Ending{Party::silent_target, Stage::choose, "waited too long in the queue"};
     co_return Ending{};
+}
+
+// Statistics: a handful of atomic additions when it begins, when it has reached a target and when
+// it ends; the relay counts bytes. Nothing in between.
+
+stats::Port* Session::port_stats() {
+    if (!service_ || !service_->port_stats) return nullptr;
+    return &service_->port_stats->at(record_.original_dst.port);
+}
+
+void Session::count_begin() {
+    stats().sessions.add();
+    if (auto* port = port_stats()) port->sessions.add();
+}
+
+void Session::count_connect(stats::Target& target, Duration took) {
+    stats().connects.add(took);
+    target.connects.add(took);
+    if (auto* port = port_stats()) port->connects.add(took);
+}
+
+stats::Meter Session::meter() {
+    auto* port = port_stats();
+    return {.service = &stats().bytes,
+            .target = &seat_.target().stats.bytes,
+            .port = port ? &port->bytes : nullptr};
+}
+
+void Session::count_end() {
+    stats().endings.add(record_.ending);
+    stats().durations.add(record_.duration);
+    auto* port = port_stats();
+    if (port && !target_) port->failed.add();
 }
 
 /// The client gets a reset, not an end that looks like an answer.

@@ -15,6 +15,7 @@
 #include "io/stream.h"
 #include "relay/relay.h"
 #include "routing/snapshot.h"
+#include "stats/service.h"
 #include "telemetry/log.h"
 
 namespace proxify::session {
@@ -23,7 +24,8 @@ namespace proxify::session {
 struct Surroundings {
     io::Loop& loop;
     telemetry::Journal& log;
-    dial::Guard* guard = nullptr;  ///< knows our own doors; may be null
+    std::shared_ptr<stats::Service> unserved;  ///< counts sessions without a service
+    dial::Guard* guard = nullptr;              ///< knows our own doors; may be null
     /// A target keeps letting clients down, so often in a row by now: health/ should look.
     /// May be empty.
     std::function<void(const routing::Service&, balance::Target&, balance::Trouble, uint32_t)>
@@ -79,6 +81,13 @@ class Session {
     void learn(const Ending& ending);
     void count(balance::Target& target, balance::Trouble trouble);
     Ending refuse(Ending why);
+    stats::Service& stats() { return service_ ? *service_->stats : *around_.unserved; }
+    /// Of the dialled port; null where ports are not counted.
+    stats::Port* port_stats();
+    void count_begin();
+    void count_connect(stats::Target& target, Duration took);
+    stats::Meter meter();
+    void count_end();
 
     Surroundings& around_;
     telemetry::SessionRecord record_;

@@ -18,7 +18,12 @@ Worker::Worker(Ring ring, telemetry::Journal& log, Options options,
       log_(log),
       options_(std::move(options)),
       snapshot_(std::move(snapshot)),
-      around_{loop_, log_, options_.guard, options_.on_failing_target, options_.uncounted_port} {
+      around_{loop_,
+              log_,
+              snapshot_->unserved(),
+              options_.guard,
+              options_.on_failing_target,
+              options_.uncounted_port} {
     use(options_.shares);
 }
 
@@ -39,7 +44,22 @@ void Worker::join() {
 
 void Worker::use(Shares shares) {
     options_.shares = shares;
+    sessions_max_.set(shares.sessions_max);
     loop_.pipes().set_count_max(shares.pipes_max);
+}
+
+stats::Worker Worker::stats() const {
+    const Pipes& pipes = loop_.pipes();
+    return {.sessions = session_count_,
+            .sessions_max = sessions_max_,
+            .accept_pauses = accept_pauses_,
+            .buffers = loop_.ring().buffer_count(),
+            .buffer_waits = loop_.times_starved(),
+            .pipes = pipes.count(),
+            .pipes_lent = pipes.lent(),
+            .pipes_max = pipes.count_max(),
+            .pipes_refused = pipes.times_refused(),
+            .completion_overflows = loop_.ring().times_overflowed()};
 }
 
 void Worker::listen(Handle listener, capture::Door kind) {
@@ -89,6 +109,7 @@ Task<> Worker::serve(std::shared_ptr<Door> door) {
                              door->listener.address().text(), std::strerror(-accepted)));
         }
         // No room: clients wait in the kernel's queue. Asking again at once would burn a core.
+        ++accept_pauses_;
         door->listener.pause();
         waiting_doors_.push_back(door);
         co_await door->room.wait(100ms);

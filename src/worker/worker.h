@@ -11,11 +11,13 @@
 #include <utility>
 #include <vector>
 
+#include "base/gauge.h"
 #include "capture/arrival.h"
 #include "io/listener.h"
 #include "io/loop.h"
 #include "routing/snapshot.h"
 #include "session/session.h"
+#include "stats/worker.h"
 #include "telemetry/log.h"
 
 namespace proxify::worker {
@@ -50,6 +52,8 @@ class Worker {
     void start(std::function<void()> on_end);
     void join();
     io::Loop& loop() { return loop_; }
+    /// How it stands, but for the queues of its listeners. From any thread.
+    stats::Worker stats() const;
 
     // Everything below runs on the worker's thread: post() it.
 
@@ -115,7 +119,9 @@ class Worker {
     std::vector<std::shared_ptr<Door>> waiting_doors_;
     session::Session* sessions_ = nullptr;
     std::vector<Visit*> visits_;  ///< under way
-    size_t session_count_ = 0;
+    Gauge session_count_;
+    Gauge sessions_max_;
+    Gauge accept_pauses_;
     size_t doors_open_ = 0;  ///< with those that are being emptied
     bool draining_ = false;
     bool overdue_ = false;  ///< the deadline of the drain has passed

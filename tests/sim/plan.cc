@@ -172,6 +172,7 @@ class Drawing {
 
     void add_service(config::Config& config) {
         config::Service service;
+        service.count_ports = services_made_ % 2 == 0;
         service.name = format("service-{}", services_made_++);
         add_ports(config, service);
         for (auto count = dice_.between(1, 4); count > 0; --count) add_target(service);

@@ -140,6 +140,8 @@ class Life {
                       [this, &change] { world_.target(change.target).answer = change.answer; });
         for (const auto& change : plan_.states)
             on_worker(start + change.when, [this, &change] { set_state(change); });
+        for (const auto& look : plan_.looks)
+            on_worker(start + look.when, [this, &look] { look.at(*snapshot_); });
         for (Duration when : plan_.handovers)
             on_worker(start + when, [this] { when_settled([this] { hand_over(); }); });
         on_worker(start + plan_.drain_at, [this] { when_settled([this] { drain(); }); });
@@ -558,6 +560,89 @@ class Examination {
     std::string about_;
 };
 
+/// What was counted on the way is what the records say in the end.
+class Audit {
+  public:
+    explicit Audit(const Past& past) {
+        for (const auto& [snapshot, from] : past.snapshots) {
+            services_.insert(snapshot->unserved().get());
+            for (const auto& service : snapshot->services()) {
+                if (!service) continue;
+                services_.insert(service->stats.get());
+                if (service->port_stats) ports_[service->name].insert(service->port_stats.get());
+                for (const auto& target : service->pool.targets()) targets_.insert(target.get());
+            }
+        }
+    }
+
+    std::vector<std::string> compare(const std::vector<telemetry::SessionRecord>& records) {
+        std::map<std::string, uint64_t> ended, counted;
+        for (const auto& record : records) {
+            const Stage stage = record.ending.stage;
+            const bool was_joined =
+                stage == Stage::data || stage == Stage::last || stage == Stage::done;
+            ++ended["sessions"];
+            ++ended["durations"];
+            ++ended[format("{} {}", record.ending.letters(), record.ending.reason)];
+            for (const char* place : {"service", "target"}) {
+                ended[format("to_target at the {}", place)] += record.to_target;
+                ended[format("to_client at the {}", place)] += record.to_client;
+                ended[format("connects at the {}", place)] += was_joined;
+            }
+            if (!record.service || !ports_.contains(*record.service)) continue;
+            const auto of_port = [&](const char* what) -> uint64_t& {
+                return ended[format("{} on port {}", what, record.original_dst.port)];
+            };
+            ++of_port("sessions");
+            of_port("failed") += !was_joined;
+            of_port("connects") += was_joined;
+            of_port("to_target") += record.to_target;
+            of_port("to_client") += record.to_client;
+        }
+        for (const auto* service : services_) {
+            counted["sessions"] += service->sessions.value();
+            for (uint64_t count : service->durations.counts()) counted["durations"] += count;
+            for (uint64_t count : service->connects.counts())
+                counted["connects at the service"] += count;
+            for (const auto& [letters, reason, count] : service->endings.list())
+                counted[format("{} {}", letters, reason)] += count;
+            counted["to_target at the service"] += service->bytes.to_target.value();
+            counted["to_client at the service"] += service->bytes.to_client.value();
+        }
+        for (const auto* target : targets_) {
+            counted["connects at the target"] += target->stats.connects.count.value();
+            counted["to_target at the target"] += target->stats.bytes.to_target.value();
+            counted["to_client at the target"] += target->stats.bytes.to_client.value();
+        }
+        for (const auto& [service, tables] : ports_)
+            for (const auto* table : tables)
+                table->for_each([&](uint16_t number, const stats::Port& port) {
+                    const auto of_port = [&](const char* what) -> uint64_t& {
+                        return counted[format("{} on port {}", what, number)];
+                    };
+                    of_port("sessions") += port.sessions.value();
+                    of_port("failed") += port.failed.value();
+                    of_port("connects") += port.connects.count.value();
+                    of_port("to_target") += port.bytes.to_target.value();
+                    of_port("to_client") += port.bytes.to_client.value();
+                });
+
+        std::vector<std::string> problems;
+        for (const auto& [what, count] : counted) ended[what];  // 0, unless it is there
+        for (const auto& [what, count] : ended)
+            if (counted[what] != count)
+                problems.push_back(format("statistics say {} of \"{}\", and it is {}",
+                                          counted[what], what, count));
+        return problems;
+    }
+
+  private:
+    // Each once, in whatever snapshots it is.
+    std::set<const stats::Service*> services_;
+    std::set<const balance::Target*> targets_;
+    std::map<std::string, std::set<const stats::Ports*>> ports_;
+};
+
 }  // namespace
 
 Outcome run(const Plan& plan, bool tracing) {
@@ -572,6 +657,7 @@ Outcome run(const Plan& plan, bool tracing) {
     Examination examination(plan, world, kept, past);
     Outcome outcome;
     outcome.problems = examination.examine();
+    std::ranges::copy(Audit(past).compare(kept.records), std::back_inserter(outcome.problems));
     auto claim = [&](bool holds, std::string sentence) {
         if (!holds) outcome.problems.push_back(std::move(sentence));
     };
@@ -602,6 +688,7 @@ Outcome run(const Plan& plan, bool tracing) {
         outcome.bytes += record.to_client + record.to_target;
     }
     outcome.records = std::move(kept.records);
+    outcome.snapshot = past.snapshots.back().snapshot;
     outcome.bytes_parked_max = world.bytes_parked_max();
     outcome.turns = world.turns();
     outcome.digest = world.digest();

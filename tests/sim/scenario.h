@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -41,6 +42,11 @@ struct Plan {
         bool up;
     };
 
+    struct Look {  ///< at what has been counted so far
+        Duration when;
+        std::function<void(const routing::Snapshot&)> at;
+    };
+
     uint64_t seed = 0;
     io::sim::Faults faults;
     io::Ring::Options ring{.entries = 64, .completions = 1024, .buffers = 16, .buffer_size = 1024};
@@ -54,6 +60,7 @@ struct Plan {
     std::vector<Reload> reloads;
     std::vector<NewAnswer> answers;
     std::vector<NewState> states;
+    std::vector<Look> looks;
     std::vector<Duration> handovers;  ///< each listener is released, and listened on again
     Duration drain_at = 10s;
 
@@ -63,8 +70,9 @@ struct Plan {
 struct Outcome {
     std::vector<std::string> problems;
     std::vector<telemetry::SessionRecord> records;
-    std::map<std::string, size_t> endings;  ///< by their two letters
-    uint64_t bytes = 0;                     ///< that proxify sent
+    std::map<std::string, size_t> endings;              ///< by their two letters
+    std::shared_ptr<const routing::Snapshot> snapshot;  ///< the last one, with what it counted
+    uint64_t bytes = 0;                                 ///< that proxify sent
     uint64_t bytes_parked_max = 0;
     size_t joined_max = 0;  ///< connections to targets at the same time
     uint64_t turns = 0;

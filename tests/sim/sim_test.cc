@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <iostream>
+#include <numeric>
 
 #include "base/format.h"
 #include "sim/scenario.h"
@@ -443,4 +444,180 @@ TEST_CASE("a target that resets connections without a word is soon left alone") 
     plan.config.services[0].ejection.enabled = false;
     outcome = run(plan);
     CHECK(outcome.count("TD") + outcome.count("TL") > 60);
+}
+
+// Statistics. That they agree with the records is asked of every run; here the traffic is known.
+
+namespace {
+
+const routing::Service& web(const routing::Snapshot& snapshot) {
+    return *snapshot.services()[1];
+}
+
+uint64_t sum(const std::vector<uint64_t>& counts) {
+    return std::accumulate(counts.begin(), counts.end(), uint64_t{0});
+}
+
+/// A second target, at 10.0.0.2, which answers in this way.
+void add_target(Plan& plan, Door::Answer answer) {
+    auto target = plan.config.services[0].targets[0];
+    target.ip = Ip::v4(10, 0, 0, 2);
+    target.host = target.ip->text();
+    target.text = target.host + ":9000";
+    plan.config.services[0].targets.push_back(target);
+    plan.targets[*target.ip] = {.answer = answer, .script = plan.targets.begin()->second.script};
+}
+
+}  // namespace
+
+TEST_CASE("forty clients of 20 000 bytes are counted as such, and one target that fails as well") {
+    for (auto answer : {Door::Answer::refuses, Door::Answer::unreachable, Door::Answer::silent}) {
+        Plan plan = plain_plan(40, {.says = 20'000});
+        add_target(plan, answer);
+        plan.config.services[0].ejection.enabled = false;
+        plan.config.services[0].count_ports = true;
+        plan.config.services[0].timeouts.connect = 1s;
+        Outcome outcome = run(plan);
+        nothing_is_lost(outcome);
+        uint64_t tried = 0;
+        Duration longest{};
+        for (const auto& record : outcome.records) {
+            tried += static_cast<uint64_t>(record.tried);
+            longest = std::max(longest, record.duration);
+        }
+        REQUIRE(tried > 40);
+
+        const auto& service = web(*outcome.snapshot);
+        const auto& stats = *service.stats;
+        CHECK(stats.sessions.value() == 40);
+        CHECK(stats.bytes.to_target.value() == 40 * 20'000);
+        CHECK(stats.bytes.to_client.value() == 40 * 20'000);
+        auto endings = stats.endings.list();
+        REQUIRE(endings.size() == 1);
+        CHECK(endings[0].letters == "--");
+        CHECK(endings[0].value == 40);
+        CHECK(sum(stats.connects.counts()) == 40);
+        CHECK(stats.connects.seconds() > 0);
+        CHECK(stats.connects.seconds() < 40 * 0.05);  // failures are not in it
+        CHECK(stats.durations.seconds() > stats.connects.seconds());
+        CHECK(stats.durations.seconds() <=
+              40 * std::chrono::duration<double>(longest).count() + 40e-6);
+
+        const auto& good = service.pool.targets()[0]->stats;
+        CHECK(good.connects.count.value() == 40);
+        CHECK(good.connects.sum.seconds() == Approx(stats.connects.seconds()).margin(40e-6));
+        CHECK(good.bytes.to_client.value() == 40 * 20'000);
+        CHECK(good.refused.value() + good.timed_out.value() + good.unreachable.value() == 0);
+
+        const auto& bad = service.pool.targets()[1]->stats;
+        CHECK(bad.refused.value() == (answer == Door::Answer::refuses ? tried - 40 : 0));
+        CHECK(bad.unreachable.value() == (answer == Door::Answer::unreachable ? tried - 40 : 0));
+        CHECK(bad.timed_out.value() == (answer == Door::Answer::silent ? tried - 40 : 0));
+        CHECK(bad.connects.count.value() == 0);
+
+        const auto& port = service.port_stats->at(5000);
+        CHECK(port.sessions.value() == 40);
+        CHECK(port.failed.value() == 0);
+        CHECK(port.connects.count.value() == 40);
+        CHECK(port.bytes.to_target.value() == 40 * 20'000);
+    }
+}
+
+TEST_CASE("clients who reach no target are counted with their port, and have no time to connect") {
+    Plan plan = plain_plan(40, {.says = 20'000});
+    plan.targets.begin()->second.answer = Door::Answer::refuses;
+    plan.config.services[0].ejection.enabled = false;
+    plan.config.services[0].count_ports = true;
+    Outcome outcome = run(plan);
+    nothing_is_lost(outcome);
+    const auto& service = web(*outcome.snapshot);
+    auto endings = service.stats->endings.list();
+    REQUIRE(endings.size() == 1);
+    CHECK(endings[0].letters == "TC");
+    CHECK(endings[0].reason == "refused");
+    CHECK(endings[0].value == 40);
+    CHECK(sum(service.stats->connects.counts()) == 0);
+    CHECK(sum(service.stats->durations.counts()) == 40);
+    CHECK(service.port_stats->at(5000).failed.value() == 40);
+    CHECK(service.pool.targets()[0]->stats.refused.value() == 40);
+}
+
+TEST_CASE("a client who dialled what no service has is counted without one") {
+    Plan plan = plain_plan(3, {.says = 100});
+    plan.steered = true;
+    plan.added_by_hand = {6000};
+    plan.clients.push_back({.when = 1ms, .port = 6000, .script = {.says = 100}});
+    Outcome outcome = run(plan);
+    nothing_is_lost(outcome);
+    const auto& unserved = *outcome.snapshot->unserved();
+    CHECK(unserved.sessions.value() == 1);
+    auto endings = unserved.endings.list();
+    REQUIRE(endings.size() == 1);
+    CHECK(endings[0].letters == "PN");
+    CHECK(web(*outcome.snapshot).stats->sessions.value() == 3);
+}
+
+TEST_CASE("the bytes of a session show while it goes on, all but the last MiB, and once") {
+    for (size_t pipes : {0u, 2u}) {
+        constexpr uint64_t all = 5'500'000;
+        Plan plan = plain_plan(
+            1, {.says = all, .ends = Script::Ends::never, .step = 65'536, .window = 200'000});
+        plan.targets.begin()->second.script = [](Random&) {
+            return Script{
+                .says = Script::unlimited, .echoes = true, .step = 65'536, .window = 200'000};
+        };
+        plan.shares.pipes_max = pipes;
+        plan.config.drain = 1s;
+        uint64_t to_target = 0, to_client = 0;
+        plan.looks = {{9s, [&](const routing::Snapshot& snapshot) {
+                           to_target = web(snapshot).stats->bytes.to_target.value();
+                           to_client = web(snapshot).stats->bytes.to_client.value();
+                       }}};
+        Outcome outcome = run(plan);
+        nothing_is_lost(outcome);
+        REQUIRE(outcome.records.size() == 1);
+        CHECK(outcome.records[0].to_target == all);
+        CHECK(to_target > all - (1 << 20));
+        CHECK(to_client > all - (1 << 20));
+        CHECK(to_target + to_client < 2 * all);
+        CHECK(web(*outcome.snapshot).stats->bytes.to_target.value() == all);
+        CHECK(web(*outcome.snapshot).stats->bytes.to_client.value() == all);
+    }
+}
+
+TEST_CASE("every wait in line is counted, with what it took") {
+    Plan plan = crowded_plan(40, 1);
+    plan.config.services[0].queue = {.size = 3, .timeout = 30ms};
+    Outcome outcome = run(plan);
+    nothing_is_lost(outcome);
+    uint64_t waited = 0;
+    Duration queued{};
+    for (const auto& record : outcome.records) {
+        waited += record.queued > 0s;
+        queued += record.queued;
+    }
+    const auto& waits = web(*outcome.snapshot).stats->waits;
+    CHECK(waited >= 3);
+    CHECK(sum(waits.counts()) == waited);
+    CHECK(waits.seconds() == Approx(std::chrono::duration<double>(queued).count()).margin(40e-6));
+}
+
+TEST_CASE("checks are counted by what they found, early resets and ejections at their target") {
+    Plan plan = checked_plan(200, 5ms);
+    plan.targets[Ip::v4(10, 0, 0, 2)].script = [](Random&) {
+        return Script{.ends = Script::Ends::never, .resets_in = 1ms};
+    };
+    plan.targets[Ip::v4(10, 0, 0, 3)].answer = Door::Answer::refuses;
+    for (auto& target : plan.config.services[0].targets) target.max_connections = 0;
+    plan.config.services[0].ejection.early_resets = 5;
+    Outcome outcome = run(plan);
+    nothing_is_lost(outcome);
+    const auto targets = web(*outcome.snapshot).pool.targets();
+    CHECK(targets[0]->stats.good_checks.value() > 10);
+    CHECK(targets[0]->stats.bad_checks.value() == 0);
+    CHECK(targets[1]->stats.early_resets.value() == outcome.count("TD") + outcome.count("TL"));
+    CHECK(targets[1]->stats.early_resets.value() >= 5);
+    CHECK(targets[1]->stats.ejections.value() >= 1);
+    CHECK(targets[2]->stats.good_checks.value() == 0);
+    CHECK(targets[2]->stats.bad_checks.value() > 10);
 }

@@ -8,6 +8,7 @@ namespace proxify::io {
 
 struct Ring::Impl {
     sim::World& world;
+    unsigned buffers;
 };
 
 Ring::Ring(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -18,7 +19,7 @@ Ring::~Ring() = default;
 Result<Ring> Ring::open(const Options& options) {
     auto& world = sim::World::current();
     world.open_ring(options);
-    return Ring(std::unique_ptr<Impl>(new Impl{world}));
+    return Ring(std::unique_ptr<Impl>(new Impl{world, options.buffers}));
 }
 
 void Ring::wait(Time until) {
@@ -32,6 +33,9 @@ void Ring::wake() {
 }
 Time Ring::now() const {
     return impl_->world.now();
+}
+uint64_t Ring::times_overflowed() const {
+    return 0;  // its queue for events has no end
 }
 uint64_t Ring::random() {
     return impl_->world.dice().next();
@@ -56,6 +60,9 @@ void Ring::cancel(Completion& completion) {
     impl_->world.cancel(completion);
 }
 
+unsigned Ring::buffer_count() const {
+    return impl_->buffers;
+}
 std::byte* Ring::buffer(uint16_t id) {
     return impl_->world.buffer(id);
 }
@@ -71,6 +78,9 @@ Result<Handle> Ring::listen(const Address& at, const ListenOptions& options) {
 }
 int Ring::accept_now(Handle listener) {
     return impl_->world.accept_now(listener);
+}
+unsigned Ring::accept_queue(Handle listener) const {
+    return impl_->world.accept_queue(listener);
 }
 int Ring::bind(Handle socket, const Address& at) {
     return impl_->world.bind(socket, at);

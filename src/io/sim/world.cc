@@ -264,6 +264,11 @@ int World::accept_now(Handle handle) {
     return static_cast<int>(accept_first(*listener));
 }
 
+unsigned World::accept_queue(Handle handle) {
+    Listener* listener = find_listener(handle, "accept_queue");
+    return listener ? static_cast<unsigned>(listener->queue.size()) : 0;
+}
+
 int World::bind(Handle handle, const Address& at) {
     Connection* connection = find_connection(handle, "bind");
     if (!connection) return -EBADF;

@@ -209,6 +209,7 @@ class World {
     int open_stream(bool v4);
     Result<Handle> listen(const Address& at, const ListenOptions& options);
     int accept_now(Handle listener);
+    unsigned accept_queue(Handle listener);
     int bind(Handle socket, const Address& at);
     int send_now(Handle socket, std::span<const std::byte> bytes);
     int shutdown_write(Handle socket);

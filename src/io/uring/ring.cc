@@ -20,6 +20,7 @@
 #include "base/expect.h"
 #include "base/fd.h"
 #include "base/format.h"
+#include "base/gauge.h"
 #include "io/ring.h"
 
 namespace proxify::io {
@@ -27,6 +28,9 @@ namespace proxify::io {
 namespace {
 
 constexpr int buffer_group = 0;
+
+/// The state of a listening socket; netinet/tcp.h says it, and does not go with linux/tcp.h.
+constexpr int tcp_listen = 10;
 
 /// To sleep and to be woken costs about as much as so long a wait, here and at the peer who wakes.
 constexpr Duration look_out_max = 50us;
@@ -56,6 +60,7 @@ struct Ring::Impl {
     io_uring_buf_ring* buffer_ring = nullptr;
     Time now = std::chrono::steady_clock::now();
     uint64_t random_state = 0;
+    Gauge times_overflowed;
     unsigned to_reap = 0;
     unsigned sleeps_to_come = 0;  ///< waits that do not look out first
     unsigned sleeps_on_vain = 0;  ///< so many of them after the last look-out, which was in vain
@@ -206,6 +211,7 @@ Result<Ring> Ring::open(const Options& options) {
 void Ring::wait(Time until) {
     auto& ring = impl_->ring;
     impl_->enable();
+    if (IO_URING_READ_ONCE(*ring.sq.kflags) & IORING_SQ_CQ_OVERFLOW) ++impl_->times_overflowed;
     io_uring_cqe* cqe;
     int result;
     // A stale `now` only makes the wait a little longer than needed, by one turn's work.
@@ -256,6 +262,10 @@ Time Ring::now() const {
     return impl_->now;
 }
 
+uint64_t Ring::times_overflowed() const {
+    return impl_->times_overflowed;
+}
+
 uint64_t Ring::random() {
     // xorshift64*, Vigna 2016: for jitter and choice, not for secrets.
     uint64_t& x = impl_->random_state;
@@ -302,6 +312,10 @@ void Ring::cancel(Completion& completion) {
 }
 
 // ---- shared buffers
+
+unsigned Ring::buffer_count() const {
+    return impl_->options.buffers;
+}
 
 std::byte* Ring::buffer(uint16_t id) {
     return impl_->buffers + (impl_->buffers_size - impl_->options.buffers * impl_->buffer_stride) +
@@ -372,6 +386,13 @@ Result<Handle> Ring::listen(const Address& at, const ListenOptions& options) {
 int Ring::accept_now(Handle listener) {
     int fd = ::accept4(fd_of(listener), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     return fd < 0 ? -errno : fd;
+}
+
+unsigned Ring::accept_queue(Handle listener) const {
+    tcp_info info{};
+    socklen_t length = sizeof info;
+    if (::getsockopt(fd_of(listener), IPPROTO_TCP, TCP_INFO, &info, &length) < 0) return 0;
+    return info.tcpi_state == tcp_listen ? info.tcpi_unacked : 0;  // of a listener it means this
 }
 
 int Ring::bind(Handle socket, const Address& at) {
