@@ -223,6 +223,13 @@ void Desk::take(const Request& request, http::Door door, const Answer& answer) {
              reply(answer, server.steering());
          }},
         {"/v1/sessions", false, list_sessions},
+        {"/metrics", false,
+         [](Server& server, const Request&, const Answer& answer) {
+             answer([input = server.metrics()] {
+                 return Response{.type = std::string(metrics::content_type),
+                                 .body = metrics::render(input)};
+             });
+         }},
         {"/healthz", false,
          [](Server&, const Request&, const Answer& answer) {
              answer([] { return Response{.type = "text/plain", .body = "ok\n"}; });

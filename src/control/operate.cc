@@ -66,6 +66,44 @@ std::vector<worker::Worker*> Server::everyone() const {
     return all;
 }
 
+static std::vector<metrics::Answer> answers_of(const Result<std::vector<kernel::Counter>>& all) {
+    std::vector<metrics::Answer> out;
+    if (all)
+        for (const auto& one : *all) out.push_back({one.name, one.value});
+    return out;
+}
+
+metrics::Input Server::metrics() const {
+    const auto wall = [now = loop_.now()](Time at) {
+        return std::chrono::system_clock::now() -
+               std::chrono::duration_cast<std::chrono::system_clock::duration>(now - at);
+    };
+    metrics::Input input{.version = options_.version,
+                         .started_at = wall(started_at_),
+                         .reloaded_at = wall(applied_at_),
+                         .is_refused = !last_refusal_.empty(),
+                         .log_lines_dropped = log_.dropped(),
+                         .snapshot = snapshot_};
+    for (const auto* worker : everyone()) input.workers.push_back(worker->stats());
+    // Who leaves closes its listeners, one by one.
+    if (!leaving_)
+        for (const auto& [port, group] : listeners_)
+            for (size_t i = 0; i < group.size(); ++i)
+                input.workers[i % workers_.size()].accept_queue +=
+                    loop_.ring().accept_queue(group[i]);
+    if (!steering_) return input;
+    auto& steering = input.steering.emplace();
+    steering.all = answers_of(steering_->counters());
+    bool counts_ports = false;
+    for (const auto& service : snapshot_->services()) {
+        if (!service) continue;
+        steering.by_service[service->name] = answers_of(steering_->counters(service->name));
+        counts_ports |= service->spec.count_ports;
+    }
+    if (counts_ports) steering.by_port = steering_->port_counts().value_or(std::vector<uint64_t>());
+    return input;
+}
+
 // ---- reload
 
 Result<report::Plan> Server::plan_reload() {

@@ -2,6 +2,7 @@
 #include "control/reports.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/format.h"
 #include "config/names.h"
@@ -34,6 +35,21 @@ bool is_default(const routing::Snapshot& snapshot, const routing::Service& servi
     return snapshot.default_service() && snapshot.default_service()->name == service.name;
 }
 
+/// The bound within which so large a share of all was; nothing when there were none, or when it was
+/// beyond the last bound.
+std::optional<double> quantile(const stats::Histogram& histogram, double share) {
+    const auto counts = histogram.counts();
+    const auto all = std::accumulate(counts.begin(), counts.end(), uint64_t{0});
+    if (all == 0) return {};
+    uint64_t below = 0;
+    for (size_t i = 0; i < histogram.bounds().size(); ++i) {
+        below += counts[i];
+        if (static_cast<double>(below) >= share * static_cast<double>(all))
+            return seconds(histogram.bounds()[i]);
+    }
+    return {};
+}
+
 report::Service report_service(const routing::Snapshot& snapshot, const routing::Service& service) {
     const auto& spec = service.spec;
     const auto& admission = service.pool.admission();
@@ -52,6 +68,14 @@ report::Service report_service(const routing::Snapshot& snapshot, const routing:
         .sessions_max = static_cast<uint64_t>(spec.max_connections),
         .waiting = admission.waiting(),
     };
+    const auto& stats = *service.stats;
+    out.sessions_so_far = stats.sessions.value();
+    for (const auto& ending : stats.endings.list())
+        if (ending.letters != Ending{}.letters()) out.failures_so_far += ending.value;
+    out.bytes_to_target = stats.bytes.to_target.value();
+    out.bytes_to_client = stats.bytes.to_client.value();
+    out.connect_p50 = quantile(stats.connects, 0.5);
+    out.connect_p99 = quantile(stats.connects, 0.99);
     for (auto range : config::joined(spec.ports)) out.ports.push_back(range_text(range));
     for (const auto& target : service.pool.targets()) out.targets_up += target->available;
     return out;
@@ -64,11 +88,23 @@ std::string_view state_of(const balance::Target& target, const routing::Order& o
 }
 
 report::Target report_target(const routing::Service& service, const balance::Target& target) {
-    return {.service = service.name,
-            .address = target.text,
-            .weight = 0,
-            .sessions = target.sessions,
-            .sessions_max = target.sessions_max};
+    const auto& stats = target.stats;
+    report::Target out{.service = service.name,
+                       .address = target.text,
+                       .weight = 0,
+                       .sessions = target.sessions,
+                       .sessions_max = target.sessions_max,
+                       .sessions_so_far = stats.connects.count.value(),
+                       .failed_connects = stats.refused.value() + stats.timed_out.value() +
+                                          stats.unreachable.value(),
+                       .bytes_to_target = stats.bytes.to_target.value(),
+                       .bytes_to_client = stats.bytes.to_client.value(),
+                       .connect_mean = {},
+                       .checks_good = stats.good_checks.value(),
+                       .checks_bad = stats.bad_checks.value()};
+    if (out.sessions_so_far > 0)
+        out.connect_mean = stats.connects.sum.seconds() / static_cast<double>(out.sessions_so_far);
+    return out;
 }
 
 }  // namespace

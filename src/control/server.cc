@@ -84,7 +84,8 @@ Server::Server(const Options& options, config::Config config, Ring ring, Signals
       loop_(std::move(ring)),
       signals_(std::move(signals)),
       signal_arrival_(loop_, signals_.handle()),
-      started_at_(loop_.now()) {}
+      started_at_(loop_.now()),
+      applied_at_(started_at_) {}
 
 Server::~Server() = default;
 
@@ -414,11 +415,13 @@ report::Reload Server::reload(bool was_asked_for) {
         last_refusal_ = done.text;
     } else if (applied->empty()) {
         last_refusal_.clear();
+        applied_at_ = loop_.now();
         done.state = "unchanged";
         done.text = "nothing to do: the file says what is running";
         if (was_asked_for) log_.info("reload_unchanged", "reload: " + done.text);
     } else {
         last_refusal_.clear();
+        applied_at_ = loop_.now();
         ++done.number;
         done.state = "applied";
         done.text = *applied;

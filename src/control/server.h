@@ -17,6 +17,7 @@
 #include "health/health.h"
 #include "io/host.h"
 #include "io/loop.h"
+#include "metrics/metrics.h"
 #include "report/report.h"
 #include "resolve/resolver.h"
 #include "routing/snapshot.h"
@@ -52,6 +53,8 @@ class Server {
     report::Targets targets() const;
     report::Ports ports() const;
     Result<report::Steering> steering() const;
+    /// Brings along what a page of metrics is made of.
+    metrics::Input metrics() const;
     /// Every worker, those that were retired as well.
     std::vector<worker::Worker*> everyone() const;
 
@@ -157,6 +160,7 @@ class Server {
     report::Reload last_reload_;
     io::Signal something_changed_{loop_};  ///< for whoever watches a reload
     Time started_at_{};
+    Time applied_at_{};  ///< the running config
     std::optional<Desk> desk_;
     bool names_moved_ = false;  ///< since the snapshot was built; another is on its way
     bool leaving_ = false;

@@ -59,7 +59,7 @@ struct Service {
     uint64_t sessions_so_far = 0;
     uint64_t failures_so_far = 0;  ///< sessions that did not end as they should
     uint64_t bytes_to_target = 0, bytes_to_client = 0;
-    std::optional<double> connect_p50, connect_p99;  ///< seconds, of all connects so far
+    std::optional<double> connect_p50, connect_p99;  ///< at most so long, of all connects so far
 };
 
 struct Target {
