@@ -269,6 +269,20 @@ bool Steering::is_added_by_hand(uint16_t port) const {
     return !own_.test(port) && program_.has_port(port);
 }
 
+Result<Explained> Steering::explain(const Address& client, const Address& destination) const {
+    TRY_TO(found, program_.explain(client, destination));
+    Explained explained{.outcome = found.outcome,
+                        .meaning = found.meaning,
+                        .service = numbers_.name_of(found.service),
+                        .landing = found.landing};
+    TRY_TO(ids, program_.ids());
+    if (ids.link == 0)
+        explained = {.outcome = "ended", .meaning = "proxify steers no more", .service = {}};
+    if (auto links = kernel::steering_links_here())
+        explained.others = foreign_warnings(*links, ids.program);
+    return explained;
+}
+
 std::vector<std::string> Steering::shadow_warnings(const PortSet& ports) const {
     auto listeners = kernel::tcp_listeners_here();
     if (!listeners) return {};  // a warning that cannot be given is not worth an error
