@@ -142,6 +142,14 @@ enum steer_counter {
 };
 #undef STEER_COUNTER_INDEX
 
+/* What proxify_explain found. */
+struct steer_explained {
+    __u16 service; /* the number that is counted */
+    __u8 outcome;  /* enum steer_counter; STEER_COUNTERS_MAX when the port is not ours */
+    __u8 zero;
+};
+_Static_assert(sizeof(struct steer_explained) == 4, "both sides must see the same value");
+
 /* All counters of a service. */
 struct steer_counts {
     __u64 of[STEER_COUNTERS_MAX];

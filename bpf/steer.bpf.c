@@ -11,6 +11,10 @@
  * SK_DROP ends the lookup without a socket, and a SYN without a socket is answered with a reset: so
  * a client is refused, even where a local socket listens. For one that is to get no answer at all
  * there is a socket that swallows every packet, steer_sink.
+ *
+ * It is compiled twice. proxify_steer is attached. proxify_explain never is: user space runs it to
+ * hear what proxify_steer would do with a SYN. It goes the same way through the same maps, leaves
+ * all of them as they are, and writes what it found into steer_explained instead of counting it.
  */
 #include <linux/bpf.h>
 
@@ -131,6 +135,14 @@ struct {
     __type(value, __u64);
 } port_counts SEC(".maps");
 
+/* What proxify_explain found last. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct steer_explained);
+} steer_explained SEC(".maps");
+
 // ---- keys
 
 static __always_inline void copy_client(const struct bpf_sk_lookup* lookup, __u8* address) {
@@ -229,7 +241,7 @@ static __always_inline _Bool is_denied(const struct bpf_sk_lookup* lookup, __u32
  * second. One number for each source, replaced in one step, so that no CPU waits for another.
  */
 static __always_inline _Bool is_over_rate(const struct bpf_sk_lookup* lookup, __u32 service,
-                                          __u32 rate) {
+                                          __u32 rate, const _Bool is_real) {
     const __u64 second = 1000000000, each = second / rate, now = bpf_ktime_get_ns();
     struct steer_source source = {.service = service};
     copy_client(lookup, source.address);
@@ -237,6 +249,7 @@ static __always_inline _Bool is_over_rate(const struct bpf_sk_lookup* lookup, __
 
     __u64* due = bpf_map_lookup_elem(&steer_rates, &source);
     if (!due) {
+        if (!is_real) return 0;
         __u64 first = now + each;
         bpf_map_update_elem(&steer_rates, &source, &first, BPF_NOEXIST);
         return 0;
@@ -245,24 +258,25 @@ static __always_inline _Bool is_over_rate(const struct bpf_sk_lookup* lookup, __
         __u64 was = *(volatile __u64*)due;
         __u64 next = (was > now ? was : now) + each;
         if (next - now > second) return 1;
+        if (!is_real) return 0;
         if (__sync_val_compare_and_swap(due, was, next) == was) return 0;
     }
     return 0; /* other CPUs were quicker each time, and they count */
 }
 
 static __always_inline _Bool is_limited(const struct bpf_sk_lookup* lookup,
-                                        const struct steer_service* service) {
+                                        const struct steer_service* service, const _Bool is_real) {
     if (service->rate == 0) return 0;
     const __u64 now = bpf_ktime_get_ns(), long_ago = 10000000000;
     struct steer_recent connection = {.client = client_end(lookup), .port = lookup->local_port};
     __u64* let_in = bpf_map_lookup_elem(&steer_recent, &connection);
     if (let_in && now - *let_in < long_ago) {
         /* Once: else a client that dials from one port again and again would never be counted. */
-        bpf_map_delete_elem(&steer_recent, &connection);
+        if (is_real) bpf_map_delete_elem(&steer_recent, &connection);
         return 0;
     }
-    if (is_over_rate(lookup, service->number, service->rate)) return 1;
-    bpf_map_update_elem(&steer_recent, &connection, &now, BPF_ANY);
+    if (is_over_rate(lookup, service->number, service->rate, is_real)) return 1;
+    if (is_real) bpf_map_update_elem(&steer_recent, &connection, &now, BPF_ANY);
     return 0;
 }
 
@@ -287,29 +301,48 @@ static __always_inline struct steer_counts* counts_of(__u32 service) {
         if (count_counts) count_counts->of[STEER_##outcome] += 1; \
     } while (0)
 
+static __always_inline void note(__u32 service, __u8 outcome) {
+    __u32 slot = 0;
+    struct steer_explained* explained = bpf_map_lookup_elem(&steer_explained, &slot);
+    if (!explained) return;
+    explained->service = service;
+    explained->outcome = outcome;
+}
+
+/* What became of the client. */
+#define FOUND(service, outcome)             \
+    do {                                    \
+        if (is_real)                        \
+            COUNT(service, outcome);        \
+        else                                \
+            note(service, STEER_##outcome); \
+    } while (0)
+
 static __always_inline void count_port(__u32 port) {
     __u64* steered = bpf_map_lookup_elem(&port_counts, &port);
     if (steered) __sync_fetch_and_add(steered, 1);
 }
 
-static __always_inline _Bool steer(struct bpf_sk_lookup* lookup, __u32 service) {
+static __always_inline _Bool steer(struct bpf_sk_lookup* lookup, __u32 service,
+                                   const _Bool is_real) {
     /* The slot empties itself when the listener is closed. */
     __u32 slot = 0;
     struct bpf_sock* listener = bpf_map_lookup_elem(&proxy_sock, &slot);
     if (!listener) {
-        COUNT(service, passed_no_listener);
+        FOUND(service, passed_no_listener);
         return 0;
     }
-    long error = bpf_sk_assign(lookup, listener, 0);
+    /* BPF_PROG_RUN fails where a group of listeners would choose one of its own. */
+    long error = bpf_sk_assign(lookup, listener, is_real ? 0 : BPF_SK_LOOKUP_F_NO_REUSEPORT);
     bpf_sk_release(listener);
     if (error == 0)
-        COUNT(service, steered);
+        FOUND(service, steered);
     else if (error == -EEXIST)
-        COUNT(service, passed_already_selected);
+        FOUND(service, passed_already_selected);
     else if (error == -EAFNOSUPPORT)
-        COUNT(service, passed_other_family);
+        FOUND(service, passed_other_family);
     else
-        COUNT(service, passed_not_assigned);
+        FOUND(service, passed_not_assigned);
     return error == 0;
 }
 
@@ -324,8 +357,7 @@ static __always_inline int turn_away(struct bpf_sk_lookup* lookup, __u8 how) {
     return error ? SK_DROP : SK_PASS;
 }
 
-SEC("sk_lookup")
-int proxify_steer(struct bpf_sk_lookup* lookup) {
+static __always_inline int decide(struct bpf_sk_lookup* lookup, const _Bool is_real) {
     if (lookup->protocol != IPPROTO_TCP) return SK_PASS; /* UDP comes here too */
     if (!is_ours(lookup->local_port)) return SK_PASS;    /* host byte order, as in the map */
 
@@ -335,36 +367,48 @@ int proxify_steer(struct bpf_sk_lookup* lookup) {
 
     /* A target may live on this host, on the very port that is steered. */
     if (is_own_dial(lookup)) {
-        COUNT(port->service, passed_own_dial);
+        FOUND(port->service, passed_own_dial);
         return SK_PASS;
     }
     struct steer_service* service = service_of(lookup, port);
     if (!service) {
-        COUNT(0, passed_other_address);
+        FOUND(0, passed_other_address);
         return SK_PASS;
     }
     const __u32 number = service->number;
     if (is_denied(lookup, number)) {
-        COUNT(number, denied);
+        FOUND(number, denied);
         return turn_away(lookup, service->on_deny);
     }
     switch (service->present) {
         case STEER_ACCEPT:
             break;
         case STEER_DROP:
-            COUNT(number, dropped_down);
+            FOUND(number, dropped_down);
             return turn_away(lookup, STEER_DROP);
         case STEER_PASS:
-            COUNT(number, passed_down);
+            FOUND(number, passed_down);
             return SK_PASS;
         default:
-            COUNT(number, refused_down);
+            FOUND(number, refused_down);
             return turn_away(lookup, STEER_REFUSE);
     }
-    if (is_limited(lookup, service)) {
-        COUNT(number, limited);
+    if (is_limited(lookup, service, is_real)) {
+        FOUND(number, limited);
         return turn_away(lookup, service->on_deny);
     }
-    if (steer(lookup, number) && port->flags & STEER_COUNTED) count_port(dialled);
+    if (steer(lookup, number, is_real) && port->flags & STEER_COUNTED && is_real)
+        count_port(dialled);
     return SK_PASS;
+}
+
+SEC("sk_lookup")
+int proxify_steer(struct bpf_sk_lookup* lookup) {
+    return decide(lookup, 1);
+}
+
+SEC("sk_lookup")
+int proxify_explain(struct bpf_sk_lookup* lookup) {
+    note(0, STEER_COUNTERS_MAX);
+    return decide(lookup, 0);
 }

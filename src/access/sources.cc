@@ -12,7 +12,7 @@ static Ip source_of(const Ip& client) {
 Sources::Answer Sources::enter(const Ip& client, const SourceLimits& limits, Time now,
                                Place& place) {
     const Ip source = source_of(client);
-    Shard& shard = shard_of(source);
+    Shard& shard = shards_[shard_of(source)];
     std::lock_guard lock(shard.lock);
     auto found = shard.known.find(source);
     if (found == shard.known.end()) {
@@ -28,19 +28,38 @@ Sources::Answer Sources::enter(const Ip& client, const SourceLimits& limits, Tim
         found = shard.known.emplace(source, Known{}).first;
     }
     Known& known = found->second;
-    if (limits.sessions > 0 && known.sessions >= limits.sessions) return Answer::too_many_sessions;
-    if (limits.rate > 0) {
-        const Time due = std::max(known.due, now) + Duration(1s) / limits.rate;
-        if (due - now > 1s) return Answer::too_fast;
-        known.due = due;
-    }
+    if (Answer answer = judge(known, limits, now); answer != Answer::welcome) return answer;
+    if (limits.rate > 0) known.due = due_after(known, limits, now);
     ++known.sessions;
     place = Place(shared_from_this(), source);
     return Answer::welcome;
 }
 
+Sources::Answer Sources::judge(const Known& known, const SourceLimits& limits, Time now) {
+    if (limits.sessions > 0 && known.sessions >= limits.sessions) return Answer::too_many_sessions;
+    if (limits.rate > 0 && due_after(known, limits, now) - now > 1s) return Answer::too_fast;
+    return Answer::welcome;
+}
+
+/// One that is not known has nothing yet, and so is welcome.
+Sources::Known Sources::find(const Ip& source) const {
+    const Shard& shard = shards_[shard_of(source)];
+    std::lock_guard lock(shard.lock);
+    auto found = shard.known.find(source);
+    return found == shard.known.end() ? Known{} : found->second;
+}
+
+Sources::Answer Sources::would_answer(const Ip& client, const SourceLimits& limits,
+                                      Time now) const {
+    return judge(find(source_of(client)), limits, now);
+}
+
+uint32_t Sources::sessions_of(const Ip& client) const {
+    return find(source_of(client)).sessions;
+}
+
 void Sources::leave(const Ip& source) {
-    Shard& shard = shard_of(source);
+    Shard& shard = shards_[shard_of(source)];
     std::lock_guard lock(shard.lock);
     auto found = shard.known.find(source);
     // One that has a rate to remember goes later, in enter(), if there is room for it until then;

@@ -3,6 +3,7 @@
 // is an IPv4 address, or the first 64 bits of an IPv6 one, since whoever has one of those has all.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -51,6 +52,11 @@ class Sources : public std::enable_shared_from_this<Sources> {
     /// Asks for a place; `place` is filled when the client is welcome.
     Answer enter(const Ip& client, const SourceLimits& limits, Time now, Place& place);
 
+    /// What enter() would say, without a place being taken.
+    Answer would_answer(const Ip& client, const SourceLimits& limits, Time now) const;
+    /// How many sessions a source has, as far as they are counted.
+    uint32_t sessions_of(const Ip& client) const;
+
     /// Sources that are remembered at present.
     size_t size() const;
 
@@ -76,10 +82,15 @@ class Sources : public std::enable_shared_from_this<Sources> {
     static constexpr size_t shard_count = 64;
     static constexpr size_t shard_max = remembered_max / shard_count;
 
+    static Answer judge(const Known& known, const SourceLimits& limits, Time now);
+    static Time due_after(const Known& known, const SourceLimits& limits, Time now) {
+        return std::max(known.due, now) + Duration(1s) / limits.rate;
+    }
+    Known find(const Ip& source) const;
     void leave(const Ip& source);
-    Shard& shard_of(const Ip& source) {
+    static size_t shard_of(const Ip& source) {
         // Its upper bits, as the shard's own table goes by the lower ones.
-        return shards_[(Hash()(source) * 0x9E3779B97F4A7C15u) >> 58];
+        return (Hash()(source) * 0x9E3779B97F4A7C15u) >> 58;
     }
 
     std::array<Shard, shard_count> shards_;

@@ -89,6 +89,7 @@ class Admission {
     /// By the newest file; 0 for no limit. look_again() afterwards.
     void set_sessions_max(uint32_t max) { sessions_max_.store(max, std::memory_order_relaxed); }
 
+    uint32_t sessions_max() const { return sessions_max_.load(std::memory_order_relaxed); }
     uint32_t sessions() const { return sessions_.load(std::memory_order_relaxed); }
     size_t waiting() const { return waiting_.load(std::memory_order_relaxed); }
 
@@ -96,6 +97,8 @@ class Admission {
     bool is_panic() const { return is_panic_.load(std::memory_order_relaxed); }
     void set_panic(bool is_panic) { is_panic_.store(is_panic, std::memory_order_relaxed); }
 
+    /// Whether enter() would be true.
+    bool has_room() const { return balance::has_room(sessions_, sessions_max_); }
     /// For Pool: counts a session, unless there is no room.
     bool enter() { return take_one(sessions_, sessions_max_); }
     /// For Seat: its target has one session less already.

@@ -44,6 +44,16 @@ Pick Pool::pick(const Asking& asking) const {
     return {};
 }
 
+Pool Pool::twin() const {
+    Pool twin;
+    twin.admission_ = std::make_shared<Admission>();
+    twin.admission_->set_panic(admission_->is_panic());
+    twin.targets_ = targets_;
+    for (const auto& tier : tiers_) twin.tiers_.emplace_back(tier);
+    twin.in_use_ = in_use_;
+    return twin;
+}
+
 bool Pool::any_available() const {
     const bool is_panic = admission_->is_panic();
     return std::ranges::any_of(tiers_,

@@ -29,6 +29,11 @@ class Pool {
     /// those stand in for targets that are down, and would be buried by what the others refuse.
     Pick pick(const Asking& asking) const;
 
+    /// One like this, to choose from without a trace: it goes on from the same place of the order,
+    /// in the same state of panic, and nothing that is picked there is counted here. Its targets
+    /// are these very ones, so pick() is meant, which takes no seat.
+    Pool twin() const;
+
     Admission& admission() const { return *admission_; }
     const std::shared_ptr<Admission>& shared_admission() const { return admission_; }
 
@@ -45,12 +50,16 @@ class Pool {
 
     /// All of them, in the order written.
     std::span<const std::shared_ptr<Target>> targets() const { return targets_; }
+    /// The most preferred first.
+    const std::deque<Tier>& tiers() const { return tiers_; }
     /// The one at this address in memory, which may be long gone; null when it is none of them.
     std::shared_ptr<Target> find(const Target* target) const;
     /// Continues in the order where `other` stopped.
     void continue_after(const Pool& other);
 
   private:
+    Pool() = default;
+
     std::shared_ptr<Admission> admission_;
     std::vector<std::shared_ptr<Target>> targets_;
     /// The most preferred first: by priority, and the backups last. They have a fixed place.

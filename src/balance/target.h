@@ -18,6 +18,12 @@
 
 namespace proxify::balance {
 
+/// Whether one more is no more than `max` (0 for no limit).
+inline bool has_room(const std::atomic<uint32_t>& count, const std::atomic<uint32_t>& max) {
+    const uint32_t most = max.load(std::memory_order_relaxed);
+    return most == 0 || count.load(std::memory_order_relaxed) < most;
+}
+
 /// Counts one more, unless that is more than `max` (0 for no limit). Exact, whoever else counts.
 inline bool take_one(std::atomic<uint32_t>& count, const std::atomic<uint32_t>& max) {
     const uint32_t most = max.load(std::memory_order_relaxed);
@@ -80,10 +86,7 @@ struct Target {
         return set_available(now);
     }
 
-    bool is_full() const {
-        const uint32_t max = sessions_max.load(std::memory_order_relaxed);
-        return max != 0 && sessions.load(std::memory_order_relaxed) >= max;
-    }
+    bool is_full() const { return !has_room(sessions, sessions_max); }
 
     /// Where a client that dialled `dialled` is sent. Nowhere if that is beyond the last port,
     /// which a port added by hand may ask for: those of the file were checked.

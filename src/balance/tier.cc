@@ -108,6 +108,15 @@ Tier::Tier(const Rule& rule, Level level, std::vector<Member> members)
     if (rule_.policy == config::Balance::maglev) order_ = maglev_table(members_);
 }
 
+Tier::Tier(const Tier& other)
+    : rule_(other.rule_),
+      level_(other.level_),
+      members_(other.members_),
+      keys_(other.keys_),
+      order_(other.order_) {
+    continue_after(other);
+}
+
 Pick Tier::pick(const Asking& asking, bool is_panic) const {
     const bool is_choosy =
         (rule_.slow_start > Duration::zero() && rule_.policy != config::Balance::first) ||
@@ -149,13 +158,18 @@ bool Tier::is_welcome(const Member& member, const Look& look) const {
 /// A target that came back takes part in a share of the choices that grows to all of them. By
 /// chance; or by the client's address, where that decides: then a client that has moved back stays.
 bool Tier::is_warm(const Target& target, const Look& look) const {
+    if (!is_warming_up(target, look.asking.now)) return true;
     const auto since = target.back_since.load(std::memory_order_relaxed);
-    if (since == Target::never_out) return true;
     const auto elapsed = look.asking.now.time_since_epoch().count() - since;
-    if (elapsed >= rule_.slow_start.count()) return true;
     return share(mix(look.key ^ hash(target.text, 3))) *
                static_cast<double>(rule_.slow_start.count()) <
            static_cast<double>(elapsed);
+}
+
+bool Tier::is_warming_up(const Target& target, Time now) const {
+    const auto since = target.back_since.load(std::memory_order_relaxed);
+    return since != Target::never_out &&
+           now.time_since_epoch().count() - since < rule_.slow_start.count();
 }
 
 bool Tier::any_available(bool is_panic) const {

@@ -79,6 +79,8 @@ struct Pick {
 class Tier {
   public:
     Tier(const Rule& rule, Level level, std::vector<Member> members);
+    /// Of the same targets, and at the same place in its order; from there each goes on alone.
+    explicit Tier(const Tier& other);
 
     /// From any thread. In a panic every target counts as available.
     Pick pick(const Asking& asking, bool is_panic) const;
@@ -87,6 +89,9 @@ class Tier {
     bool any_available(bool is_panic) const;
 
     const Level& level() const { return level_; }
+    const std::vector<Member>& members() const { return members_; }
+    /// Whether the target has just come back, so that this choice may pass it over for another.
+    bool is_warming_up(const Target& target, Time now) const;
     /// Continues in the order where `other` stopped.
     void continue_after(const Tier& other) { next_ = other.next_.load(std::memory_order_relaxed); }
 

@@ -10,7 +10,7 @@ using namespace io;
 Task<int> dial(Loop& loop, Guard* guard, Address to, bool is_local, Duration at_most,
                Attempt& attempt) {
     Ring& ring = loop.ring();
-    auto way = guard && is_local ? guard->way_to(to.port) : Guard::Way::open;
+    const auto way = way_to(guard, to, is_local);
     if (way == Guard::Way::own) co_return ELOOP;
 
     int opened = ring.open_stream(to.ip.is_v4);

@@ -28,6 +28,11 @@ class Guard {
     virtual void forget(const Address& source) = 0;
 };
 
+/// What a dial to this address would meet. `guard` may be null.
+inline Guard::Way way_to(const Guard* guard, const Address& to, bool is_local) {
+    return guard && is_local ? guard->way_to(to.port) : Guard::Way::open;
+}
+
 /// Whether an error says that something ran out on this host, and nothing about the target.
 inline bool ran_out(int error) {
     return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS ||

@@ -3,6 +3,7 @@
 
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -18,7 +19,19 @@
 
 namespace proxify::kernel {
 
-static Listening to_listening(const inet_diag_msg& message) {
+static bool is_v6_only(const nlmsghdr& header) {
+    // Attributes stand behind the message.
+    auto left = static_cast<int>(header.nlmsg_len - NLMSG_LENGTH(sizeof(inet_diag_msg)));
+    const auto* message = static_cast<const inet_diag_msg*>(NLMSG_DATA(&header));
+    for (const auto* one = reinterpret_cast<const rtattr*>(message + 1); RTA_OK(one, left);
+         one = RTA_NEXT(one, left))
+        if (one->rta_type == INET_DIAG_SKV6ONLY)
+            return *static_cast<const uint8_t*>(RTA_DATA(one)) != 0;
+    return false;
+}
+
+static Listening to_listening(const nlmsghdr& header) {
+    const auto& message = *static_cast<const inet_diag_msg*>(NLMSG_DATA(&header));
     sockaddr_storage at{};
     if (message.idiag_family == AF_INET) {
         auto& v4 = reinterpret_cast<sockaddr_in&>(at);
@@ -30,7 +43,10 @@ static Listening to_listening(const inet_diag_msg& message) {
         std::memcpy(&v6.sin6_addr, message.id.idiag_src, sizeof v6.sin6_addr);
     }
     at.ss_family = message.idiag_family;
-    return {.address = Address::from_sockaddr(at), .inode = message.idiag_inode, .process = {}};
+    return {.address = Address::from_sockaddr(at),
+            .inode = message.idiag_inode,
+            .process = {},
+            .is_v6_only = is_v6_only(header)};
 }
 
 static Result<> dump_family(int netlink, uint8_t family, std::vector<Listening>& found) {
@@ -61,7 +77,7 @@ static Result<> dump_family(int netlink, uint8_t family, std::vector<Listening>&
                 const auto* error = static_cast<const nlmsgerr*>(NLMSG_DATA(message));
                 return fail(Error::from_errno(-error->error, "list the kernel's TCP listeners"));
             }
-            found.push_back(to_listening(*static_cast<const inet_diag_msg*>(NLMSG_DATA(message))));
+            found.push_back(to_listening(*message));
         }
     }
 }
@@ -73,6 +89,24 @@ Result<std::vector<Listening>> tcp_listeners_here() {
     TRY(dump_family(netlink.get(), AF_INET, found));
     TRY(dump_family(netlink.get(), AF_INET6, found));
     return found;
+}
+
+/// How well a listener suits: 0 for not at all. An address says more than a family does.
+static int suits(const Listening& one, const Address& destination) {
+    const auto& [ip, port] = one.address;
+    if (port != destination.port) return 0;
+    if (ip == destination.ip) return 3;
+    if (ip != Ip{.bytes = {}, .is_v4 = ip.is_v4}) return 0;
+    if (ip.is_v4 == destination.ip.is_v4) return 2;
+    return destination.ip.is_v4 && !one.is_v6_only ? 1 : 0;
+}
+
+const Listening* find_listener(const std::vector<Listening>& listeners,
+                               const Address& destination) {
+    const Listening* best = nullptr;
+    for (const auto& one : listeners)
+        if (suits(one, destination) > (best ? suits(*best, destination) : 0)) best = &one;
+    return best;
 }
 
 /// The inode in "socket:[12345]", or 0.

@@ -462,6 +462,66 @@ Result<std::vector<uint64_t>> SteeringProgram::port_counts() const {
     return counts;
 }
 
+// ---- explaining
+
+static bpf_sk_lookup to_lookup(const Address& client, const Address& destination) {
+    bpf_sk_lookup lookup{};
+    lookup.protocol = IPPROTO_TCP;
+    lookup.remote_port = htons(client.port);
+    lookup.local_port = destination.port;
+    if (client.ip.is_v4) {
+        lookup.family = AF_INET;
+        std::memcpy(&lookup.remote_ip4, client.ip.bytes.data(), 4);
+        std::memcpy(&lookup.local_ip4, destination.ip.bytes.data(), 4);
+    } else {
+        lookup.family = AF_INET6;
+        std::memcpy(lookup.remote_ip6, client.ip.bytes.data(), 16);
+        std::memcpy(lookup.local_ip6, destination.ip.bytes.data(), 16);
+    }
+    return lookup;
+}
+
+/// Whether this is the socket in the first slot of a sockmap; user space reads its cookie there.
+static bool holds_socket(const bpf_map* map, uint64_t cookie) {
+    uint32_t slot = 0;
+    uint64_t held = 0;
+    return bpf_map_lookup_elem(fd_of(map), &slot, &held) == 0 && held == cookie;
+}
+
+Result<Explained> SteeringProgram::explain(const Address& client,
+                                           const Address& destination) const {
+    if (client.ip.is_v4 != destination.ip.is_v4)
+        return fail(Error::of(format("{} cannot reach {}: one is IPv4, the other IPv6",
+                                     client.text(), destination.text()),
+                              "give two addresses of one family"));
+    bpf_sk_lookup lookup = to_lookup(client, destination);
+    LIBBPF_OPTS(bpf_test_run_opts, run, .ctx_in = &lookup, .ctx_out = &lookup,
+                .ctx_size_in = sizeof lookup, .ctx_size_out = sizeof lookup);
+    if (bpf_prog_test_run_opts(bpf_program__fd(object_->progs.proxify_explain), &run) != 0)
+        return fail(Error::from_errno(errno, "run the steering program's twin"));
+
+    uint32_t slot = 0;
+    steer_explained found{};
+    if (bpf_map_lookup_elem(fd_of(object_->maps.steer_explained), &slot, &found) != 0)
+        return fail(Error::from_errno(errno, "read steer_explained"));
+
+    const auto counters = no_counts();
+    Explained explained{.outcome = "not_ours",
+                        .meaning = "the port is not in proxy_ports",
+                        .service = found.service};
+    if (found.outcome < counters.size()) {
+        explained.outcome = counters[found.outcome].name;
+        explained.meaning = counters[found.outcome].meaning;
+    }
+    if (run.retval != SK_PASS)
+        explained.landing = Landing::nowhere;
+    else if (lookup.cookie != 0)
+        explained.landing = holds_socket(object_->maps.steer_sink, lookup.cookie)
+                                ? Landing::sink
+                                : Landing::listener;
+    return explained;
+}
+
 int SteeringProgram::program_fd() const {
     return bpf_program__fd(object_->progs.proxify_steer);
 }

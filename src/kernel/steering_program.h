@@ -35,6 +35,23 @@ struct Counter {
 /// What may become of a client; see enum steer_verdict.
 enum class Verdict : uint8_t { accept, refuse, drop, pass };
 
+/// Where a SYN gets to.
+enum class Landing : uint8_t {
+    listener,  ///< to ours
+    sink,      ///< nowhere, and nobody answers
+    nowhere,   ///< it is answered with a reset
+    host,      ///< to whoever listens there on this host; a reset if nobody does
+};
+
+/// What the program would do with a SYN.
+struct Explained {
+    /// Of the counter that would count it; "not_ours" when the port is not in proxy_ports.
+    std::string_view outcome;
+    std::string_view meaning;
+    uint16_t service = 0;  ///< the number under which it would be counted
+    Landing landing = Landing::host;
+};
+
 /// What the program knows of a port that is in proxy_ports. Services go by number, from 1; 0 is for
 /// ports that were added by hand.
 struct PortEntry {
@@ -126,6 +143,11 @@ class SteeringProgram {
     Result<std::vector<Counter>> counters(uint16_t service) const;
     /// Connections steered, of ports that are `counted`; one element for each port number.
     Result<std::vector<uint64_t>> port_counts() const;
+
+    /// Runs the program's twin, which goes the same way through the same maps and leaves all of
+    /// them as they are: no counter counts, no rate is used up. By one thread at a time. It cannot
+    /// say what other sk_lookup programs do with the SYN first.
+    Result<Explained> explain(const Address& client, const Address& destination) const;
 
     /// For BPF_PROG_RUN in tests.
     int program_fd() const;

@@ -218,6 +218,32 @@ void Snapshot::retire(const Snapshot& before, Time until) {
     }
 }
 
+Route Snapshot::route(const Address& dialled, bool is_steered, Time now,
+                      const std::function<bool(uint16_t port)>& is_added_by_hand) const {
+    using By = Route::By;
+    if (const auto& service = find(dialled)) return {service, By::listed};
+    const bool is_listed = has_port(dialled.port);  // at other addresses, then
+    auto retired = find_retired(dialled, now);
+    // Without steering every address of the port leads to us, those of a moment ago as well.
+    if (!is_steered) {
+        if (is_listed || !retired) return {};
+        return {std::move(retired), By::retired};
+    }
+    // What is steered here without being configured was dialled at the listener itself, or its
+    // port was added by hand. Or it waited in the queue while its port was removed.
+    if (retired && (is_listed || !is_added_by_hand(dialled.port)))
+        return {std::move(retired), By::retired};
+    if (is_listed || !default_) return {};
+    return {default_, By::otherwise};
+}
+
+access::SourceLimits Service::limits_at(uint16_t dialled_port,
+                                        std::optional<uint16_t> uncounted_port) const {
+    const bool kernel_counts = uncounted_port && dialled_port != *uncounted_port;
+    return {.sessions = static_cast<uint32_t>(spec.limits.source_sessions),
+            .rate = kernel_counts ? 0 : static_cast<uint32_t>(spec.limits.source_rate)};
+}
+
 uint16_t Snapshot::number_of(const Address& dialled) const {
     auto found = by_address_.find(dialled.port);
     return found == by_address_.end() ? route_[dialled.port] : found->second.at(dialled.ip);

@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -45,6 +46,22 @@ struct Service {
         return (!common_list || common_list->admits(client)) &&
                (!own_list || own_list->admits(client));
     }
+    /// What each source may have of what is counted here. With steering the kernel counts how often
+    /// a source connects, but on `uncounted_port`, the listener's own; without, it is unset.
+    access::SourceLimits limits_at(uint16_t dialled_port,
+                                   std::optional<uint16_t> uncounted_port) const;
+};
+
+/// Where a connection goes, and how that was found.
+struct Route {
+    enum class By {
+        listed,     ///< the service has the port, and the dialled address
+        retired,    ///< it had, until a moment ago
+        otherwise,  ///< the default service, if there is one
+        nobody,     ///< no service
+    };
+    std::shared_ptr<const Service> service = {};  ///< may be null
+    By by = By::nobody;
 };
 
 class Snapshot {
@@ -59,6 +76,12 @@ class Snapshot {
     static std::shared_ptr<const Snapshot> build(config::Config config, const Resolve& resolve,
                                                  const Snapshot* before, Time now,
                                                  const Orders& orders = {});
+
+    /// The service of a connection that has come in. Steered ones may also be for ports that are in
+    /// no file: `is_added_by_hand` says whether somebody put this one into proxy_ports, and is
+    /// asked for retired ports only.
+    Route route(const Address& dialled, bool is_steered, Time now,
+                const std::function<bool(uint16_t port)>& is_added_by_hand) const;
 
     /// The service for what a client dialled; null when there is none. Of those that share a port
     /// the one with the longest prefix around the address, else the one without addresses.

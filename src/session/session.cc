@@ -60,11 +60,7 @@ Ending Session::let_in() {
     if (!service_->admits(record_.client.ip)) return {Party::policy, Stage::accept, "denied"};
     if (!service_->sources) return {};
 
-    const auto& written = service_->spec.limits;
-    access::SourceLimits limits{static_cast<uint32_t>(written.source_sessions),
-                                static_cast<uint32_t>(written.source_rate)};
-    if (around_.uncounted_port && record_.original_dst.port != *around_.uncounted_port)
-        limits.rate = 0;  // the kernel counts
+    const auto limits = service_->limits_at(record_.original_dst.port, around_.uncounted_port);
     if (limits == access::SourceLimits{}) return {};
     place_ = std::make_unique<access::Sources::Place>();
     switch (service_->sources->enter(record_.client.ip, limits, opened_, *place_)) {

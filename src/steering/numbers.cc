@@ -35,4 +35,10 @@ uint16_t Numbers::of(const std::string& name) const {
     return found == numbers_.end() ? uint16_t{0} : found->second;
 }
 
+std::string Numbers::name_of(uint16_t number) const {
+    auto found =
+        std::ranges::find(numbers_, number, [](const auto& entry) { return entry.second; });
+    return found == numbers_.end() ? std::string() : found->first;
+}
+
 }  // namespace proxify::steering

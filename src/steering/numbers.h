@@ -23,6 +23,8 @@ class Numbers {
 
     /// 0 for a service that has none: there is room for 65 535, which is as many as ports.
     uint16_t of(const std::string& name) const;
+    /// "" when no service has it.
+    std::string name_of(uint16_t number) const;
 
   private:
     std::map<std::string, uint16_t> numbers_;

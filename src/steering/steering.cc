@@ -277,6 +277,20 @@ std::vector<uint16_t> Steering::added_by_hand() const {
     return *ports;
 }
 
+Result<Explained> Steering::explain(const Address& client, const Address& destination) const {
+    TRY_TO(found, program_.explain(client, destination));
+    Explained explained{.outcome = found.outcome,
+                        .meaning = found.meaning,
+                        .service = numbers_.name_of(found.service),
+                        .landing = found.landing};
+    TRY_TO(ids, program_.ids());
+    if (ids.link == 0)
+        explained = {.outcome = "ended", .meaning = "proxify steers no more", .service = {}};
+    if (auto links = kernel::steering_links_here())
+        explained.others = foreign_warnings(*links, ids.program);
+    return explained;
+}
+
 std::vector<kernel::Listening> Steering::shadowed(const PortSet& ports) const {
     auto listeners = kernel::tcp_listeners_here();
     if (!listeners) return {};

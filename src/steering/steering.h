@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/address.h"
@@ -17,6 +18,16 @@
 #include "steering/tables.h"
 
 namespace proxify::steering {
+
+/// What the kernel would do with a SYN.
+struct Explained {
+    std::string_view outcome;  ///< of kernel::Explained
+    std::string_view meaning;
+    std::string service;  ///< "" for none, or for one that is not counted by a name
+    kernel::Landing landing = kernel::Landing::host;
+    /// Sentences about other sk_lookup programs that are asked as well.
+    std::vector<std::string> others = {};
+};
 
 class Steering {
   public:
@@ -59,6 +70,9 @@ class Steering {
 
     /// One sentence for each local listener on one of these ports that is not our own.
     std::vector<std::string> shadow_warnings(const PortSet& ports) const;
+
+    /// Asks the program itself, and changes nothing. For the thread that steers.
+    Result<Explained> explain(const Address& client, const Address& destination) const;
 
     Result<kernel::SteeringProgram::Ids> ids() const { return program_.ids(); }
     Result<std::vector<kernel::Counter>> counters() const { return program_.counters(); }

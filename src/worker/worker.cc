@@ -95,7 +95,11 @@ Task<> Worker::serve(std::shared_ptr<Door> door) {
             complained = false;
             Socket socket(loop_.ring(), static_cast<Handle>(accepted));
             auto arrival = capture::arrive(std::move(socket), door->kind);
-            auto service = route(arrival, *door);
+            auto service = snapshot_
+                               ->route(arrival.original_dst,
+                                       /*is_steered=*/door->kind == capture::Door::steered,
+                                       loop_.now(), options_.is_added_by_hand)
+                               .service;
             loop_.spawn(hold(std::make_unique<session::Session>(
                 around_, take_id(), std::move(arrival), std::move(service))));
             if (session_count_ < options_.shares.sessions_max || draining_) continue;
@@ -118,21 +122,6 @@ Task<> Worker::serve(std::shared_ptr<Door> door) {
     --doors_open_;
     if (door->on_released) door->on_released();
     if (is_idle()) drained_.raise();
-}
-
-std::shared_ptr<const routing::Service> Worker::route(const capture::Arrival& arrival,
-                                                      const Door& door) const {
-    const Address& dialled = arrival.original_dst;
-    if (const auto& service = snapshot_->find(dialled)) return service;
-    const bool is_listed = snapshot_->has_port(dialled.port);  // at other addresses, then
-    auto retired = snapshot_->find_retired(dialled, loop_.now());
-    // Here every address of the port leads to us, those of a moment ago as well.
-    if (door.kind == capture::Door::bound) return is_listed ? nullptr : retired;
-    // What is steered here without being configured was dialled at the listener itself, or its
-    // port was added by hand. Or it waited in the queue while its port was removed.
-    if (retired && (is_listed || !options_.is_added_by_hand(dialled.port))) return retired;
-    if (is_listed) return nullptr;
-    return snapshot_->default_service();
 }
 
 /// A session's life, and its place in the list.

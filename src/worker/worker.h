@@ -107,8 +107,6 @@ class Worker {
     }
     /// Nobody is here, and nobody can come: with a door, somebody may be in its queue.
     bool is_idle() const { return session_count_ == 0 && doors_open_ == 0; }
-    std::shared_ptr<const routing::Service> route(const capture::Arrival& arrival,
-                                                  const Door& door) const;
 
     io::Loop loop_;
     telemetry::Journal& log_;

@@ -357,3 +357,110 @@ TEST_CASE("one lookup at a time, through BPF_PROG_RUN") {
         CHECK((lookup.cookie != 0) == row.selected);
     }
 }
+
+TEST_CASE("an explanation says what each SYN would meet, and leaves no trace") {
+    NEEDS_KERNEL_ACCESS();
+    using kernel::Landing;
+    using kernel::Verdict;
+    Host host;
+    host.inside.add_address("203.0.113.9/32");
+    auto program = steer_to(host, {5001, 5002, 5003, 5004, 5005, 5006, 5007});
+    const std::vector<kernel::ServiceEntry> services{
+        {.number = 0},
+        {.number = 1},
+        {.number = 2, .present = Verdict::refuse},
+        {.number = 3, .present = Verdict::drop},
+        {.number = 4, .present = Verdict::pass},
+        {.number = 5, .on_deny = Verdict::drop},
+        {.number = 6, .rate = 2},
+    };
+    value_of(program.set_services(0, services));
+    std::vector<kernel::PortEntry> ports;
+    for (uint16_t service = 1; service <= 6; ++service)
+        ports.push_back({.service = service, .counted = true});
+    ports.push_back({.by_address = true});
+    value_of(program.set_ports(5001, ports));
+    const auto here = *Prefix::parse("203.0.113.9");
+    value_of(program.add_addresses(
+        std::vector<kernel::AddressEntry>{{.port = 5007, .prefix = here, .service = 1}}));
+    value_of(program.set_lists(std::vector<kernel::AccessList>{
+        {.service = 0, .prefixes = {{*Prefix::parse("198.51.100.66"), true}}},
+        {.service = 5, .prefixes = {{*Prefix::parse("198.51.100.0/24"), true}}}}));
+    host.inside.run([&] { value_of(program.open_sink(8999)); });
+    for (uint16_t service = 0; service <= 6; ++service)
+        value_of(program.count_service(service, true));
+    REQUIRE(program.guard_dial(*Address::parse("127.0.0.1:5901")));
+
+    // The source that has used up its rate.
+    for (int i = 0; i < 2; ++i)
+        CHECK(landing(host, "127.0.0.1:5006", Fd(), "127.0.0.3:" + std::to_string(5910 + i)) ==
+              "listener");
+    const auto before = counted(program);
+    const auto counts_before = value_of(program.port_counts());
+
+    struct Row {
+        const char *client, *destination, *outcome;
+        int service;
+        Landing landing;
+    };
+    const Row rows[] = {
+        {"127.0.0.1:5900", "127.0.0.1:5001", "steered", 1, Landing::listener},
+        {"[::1]:5900", "[::1]:5001", "steered", 1, Landing::listener},
+        {"127.0.0.1:5900", "127.0.0.1:5000", "not_ours", 0, Landing::host},
+        {"127.0.0.1:5901", "127.0.0.1:5001", "passed_own_dial", 1, Landing::host},
+        {"198.51.100.66:5900", "127.0.0.1:5001", "denied", 1, Landing::nowhere},
+        {"198.51.100.67:5900", "127.0.0.1:5001", "steered", 1, Landing::listener},
+        {"198.51.100.67:5900", "127.0.0.1:5005", "denied", 5, Landing::sink},
+        {"127.0.0.1:5900", "127.0.0.1:5002", "refused_down", 2, Landing::nowhere},
+        {"127.0.0.1:5900", "127.0.0.1:5003", "dropped_down", 3, Landing::sink},
+        {"127.0.0.1:5900", "127.0.0.1:5004", "passed_down", 4, Landing::host},
+        {"127.0.0.3:5900", "127.0.0.1:5006", "limited", 6, Landing::nowhere},
+        {"127.0.0.4:5900", "127.0.0.1:5006", "steered", 6, Landing::listener},
+        // It was let in a moment ago, and this may be the ACK that answers a SYN cookie.
+        {"127.0.0.3:5911", "127.0.0.1:5006", "steered", 6, Landing::listener},
+        {"127.0.0.1:5900", "203.0.113.9:5007", "steered", 1, Landing::listener},
+        {"127.0.0.1:5900", "127.0.0.1:5007", "passed_other_address", 0, Landing::host},
+    };
+    for (int turn = 0; turn < 3; ++turn)
+        for (const auto& row : rows) {
+            INFO(row.client << " to " << row.destination);
+            auto explained = value_of(
+                program.explain(*Address::parse(row.client), *Address::parse(row.destination)));
+            CHECK(explained.outcome == row.outcome);
+            CHECK(explained.service == row.service);
+            CHECK(explained.landing == row.landing);
+        }
+    CHECK(counted(program) == before);
+    CHECK(value_of(program.port_counts()) == counts_before);
+    // It has its whole rate still.
+    for (int i = 0; i < 2; ++i) {
+        const auto from = "127.0.0.4:" + std::to_string(5920 + i);
+        CHECK(landing(host, "127.0.0.1:5006", Fd(), from) == "listener");
+    }
+    CHECK(landing(host, "127.0.0.1:5006", Fd(), "127.0.0.4:5922") == "refused");
+
+    CHECK_FALSE(program.explain(*Address::parse("127.0.0.1:1"), *Address::parse("[::1]:5001")));
+    host.listener.close();
+    auto gone = value_of(
+        program.explain(*Address::parse("127.0.0.1:5900"), *Address::parse("127.0.0.1:5001")));
+    CHECK(gone.outcome == "passed_no_listener");
+    CHECK(gone.landing == Landing::host);
+}
+
+TEST_CASE("a listener that stands for a group is explained as well") {
+    NEEDS_KERNEL_ACCESS();
+    Host host;
+    host.inside.run([&] {
+        host.listener = Fd::adopt(socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+        const int on = 1;
+        setsockopt(host.listener.get(), SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
+        sockaddr_in6 at{.sin6_family = AF_INET6, .sin6_port = htons(8081)};
+        REQUIRE(bind(host.listener.get(), reinterpret_cast<sockaddr*>(&at), sizeof at) == 0);
+        REQUIRE(listen(host.listener.get(), 16) == 0);
+    });
+    auto program = steer_to(host, {5001});
+    auto explained = value_of(
+        program.explain(*Address::parse("127.0.0.1:5900"), *Address::parse("127.0.0.1:5001")));
+    CHECK(explained.outcome == "steered");
+    CHECK(explained.landing == kernel::Landing::listener);
+}

@@ -240,6 +240,10 @@ TEST_CASE("CAP_BPF and CAP_NET_ADMIN are enough, and so is CAP_SYS_ADMIN, with n
             CHECK(steering->guard_dial(*Address::parse("127.0.0.1:5900")));
             value_of(steering->counters());
             value_of(steering->ids());
+            auto explained = value_of(steering->explain(*Address::parse("127.0.0.1:5901"),
+                                                        *Address::parse("127.0.0.1:5001")));
+            CHECK(explained.outcome == "steered");
+            CHECK(explained.landing == kernel::Landing::listener);
         });
         CHECK(landing(host, "127.0.0.1:5002") == "listener");
     }
@@ -488,4 +492,35 @@ TEST_CASE("after a change that failed half-way nothing is misled, and the next o
     CHECK(landing(host, "127.0.0.1:5009") == "refused");
     value_of(steering.set_down("s5009", false));
     CHECK(landing(host, "127.0.0.1:5009") == "listener");
+}
+
+TEST_CASE(
+    "an explanation names the service and other programs, and knows when steering has ended") {
+    NEEDS_KERNEL_ACCESS();
+    Host host;
+    auto ask = [&](const Steering& steering) {
+        steering::Explained explained;
+        host.inside.run([&] {
+            explained = value_of(steering.explain(*Address::parse("127.0.0.1:4000"),
+                                                  *Address::parse("127.0.0.1:5001")));
+        });
+        return explained;
+    };
+    auto steering = start(host, {5001});
+    auto alone = ask(steering);
+    CHECK(alone.outcome == "steered");
+    CHECK(alone.service == "web");
+    CHECK(alone.others.empty());
+
+    ForeignProgram other(host.inside);
+    auto beside = ask(steering);
+    REQUIRE(beside.others.size() == 1);
+    CHECK(contains(beside.others[0], "somebody_elses"));
+
+    value_of(steering.set_down("web", true));
+    CHECK(ask(steering).outcome == "refused_down");
+    CHECK(ask(steering).landing == kernel::Landing::nowhere);
+    steering.end();
+    CHECK(ask(steering).outcome == "ended");
+    CHECK(ask(steering).landing == kernel::Landing::host);
 }

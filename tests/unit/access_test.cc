@@ -201,3 +201,30 @@ TEST_CASE("sources that come and go within a second are not all remembered for i
     visit(*sources, {.sessions = 1, .rate = 10}, Time(1h), 0, 4 * Sources::remembered_max);
     CHECK(sources->size() <= Sources::remembered_max);
 }
+
+TEST_CASE("what a source would be told is what it is told, and asking changes nothing") {
+    std::mt19937 random(7);
+    auto sources = std::make_shared<Sources>();
+    std::vector<Sources::Place> places(5);
+    Time now = Time() + 1h;
+    int turned_away = 0;
+    for (int i = 0; i < 5000; ++i) {
+        const Ip client = Ip::v4(198, 51, 100, static_cast<uint8_t>(random() % 4));
+        const SourceLimits limits{.sessions = static_cast<uint32_t>(random() % 3),
+                                  .rate = static_cast<uint32_t>(random() % 4)};
+        now += std::chrono::milliseconds(random() % 200);
+        const auto size = sources->size();
+        const auto sessions = sources->sessions_of(client);
+        const Answer foretold = sources->would_answer(client, limits, now);
+        CHECK(sources->would_answer(client, limits, now) == foretold);
+        CHECK(sources->size() == size);
+        CHECK(sources->sessions_of(client) == sessions);
+
+        Sources::Place place;
+        CHECK(sources->enter(client, limits, now, place) == foretold);
+        turned_away += foretold != Answer::welcome;
+        places[random() % places.size()] = std::move(place);
+    }
+    CHECK(turned_away > 500);
+    CHECK(turned_away < 4500);
+}

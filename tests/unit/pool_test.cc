@@ -572,3 +572,44 @@ TEST_CASE("a target takes part when it is up and not ejected") {
     CHECK_FALSE(at->set_up(true, start + 4s));
     CHECK(since() == start + 3s);
 }
+
+TEST_CASE("a twin picks what the pool would pick next, and the pool does not notice") {
+    std::srand(7);
+    for (auto policy : {Balance::round_robin, Balance::least_connections, Balance::random,
+                        Balance::source_hash, Balance::maglev, Balance::first}) {
+        std::vector<Member> members;
+        for (uint16_t port = 1; port <= 6; ++port) {
+            members.push_back(weighted(port, static_cast<uint32_t>(port % 3), port == 6));
+            members.back().target->sessions = static_cast<uint32_t>(std::rand() % 5);
+        }
+        members[3].target->set_up(false, {});
+        Pool pool(balance::Rule{policy}, members);
+        for (unsigned i = 0; i < 40; ++i) {
+            const balance::Asking asking{.client = client(i), .random = i * 7919u, .tried = nobody};
+            const balance::Pool twin = pool.twin(), other = pool.twin();
+            Target* expected = twin.pick(asking).target;
+            for (int many = 0; many < 5; ++many) twin.pick(asking);
+            CHECK(other.pick(asking).target == expected);
+            CHECK(pool.pick(asking) == expected);
+        }
+    }
+}
+
+TEST_CASE("a twin has the pool's panic, and no seat or line of it") {
+    auto down = target(1);
+    Pool pool({down});
+    down->set_up(false, {});
+    CHECK_FALSE(pool.twin().any_available());
+    pool.admission().set_panic(true);
+    pool.admission().set_sessions_max(1);
+    auto seat = pool.take();
+    REQUIRE(seat);
+    const auto twin = pool.twin();
+    CHECK(twin.any_available());
+    CHECK(twin.admission().sessions() == 0);
+    twin.admission().set_panic(false);
+    CHECK(pool.any_available());
+    CHECK(twin.targets()[0] == pool.targets()[0]);
+    CHECK(twin.count().all == 1);
+    CHECK_FALSE(pool.admission().has_room());
+}

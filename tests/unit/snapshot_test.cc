@@ -253,3 +253,95 @@ TEST_CASE("a target that left is the same when it returns, as long as somebody h
         CHECK(snapshot->find(at(80))->left.empty());
     }
 }
+
+TEST_CASE("a route says which service a connection gets, and how that was found") {
+    using By = routing::Route::By;
+    const std::string before_text = R"(
+[proxify]
+default_service = "web"
+[[service]]
+name = "web"
+ports = [80]
+targets = ["127.0.0.1:9001"]
+[[service]]
+name = "gone"
+ports = [90, 91]
+targets = ["127.0.0.1:9002"]
+[[service]]
+name = "narrow"
+ports = [91]
+addresses = ["127.0.0.2"]
+targets = ["127.0.0.1:9003"]
+[[service]]
+name = "near"
+ports = [92]
+addresses = ["127.0.0.2"]
+targets = ["127.0.0.1:9003"]
+)";
+    auto before = build(before_text);
+    auto after = build(R"(
+[proxify]
+default_service = "web"
+[[service]]
+name = "web"
+ports = [80]
+targets = ["127.0.0.1:9001"]
+[[service]]
+name = "near"
+ports = [92]
+addresses = ["127.0.0.2"]
+targets = ["127.0.0.1:9003"]
+)",
+                       before.get());
+    auto bare =
+        build("[[service]]\nname = \"web\"\nports = [80]\ntargets = [\"127.0.0.1:9001\"]\n");
+    const Address narrow{Ip::v4(127, 0, 0, 2), 91}, near{Ip::v4(127, 0, 0, 2), 92};
+    struct Row {
+        const char* claim;
+        const Snapshot& snapshot;
+        Address dialled;
+        bool is_steered, is_by_hand;
+        const char* service;
+        By by;
+        Duration later = 0s;
+    };
+    const Row rows[] = {
+        {"a listed port", *after, at(80), true, false, "web", By::listed},
+        {"the same without steering", *after, at(80), false, false, "web", By::listed},
+        {"an address of its own", *after, near, true, false, "near", By::listed},
+        {"another address of that port", *after, at(92), true, false, "-", By::nobody},
+        {"the same without steering", *after, at(92), false, false, "-", By::nobody},
+        {"the listener's own port", *after, at(8080), true, false, "web", By::otherwise},
+        {"a port that nobody listens on", *after, at(8080), false, false, "-", By::nobody},
+        {"a port that has left", *after, at(90), true, false, "gone", By::retired},
+        {"the same without steering", *after, at(90), false, false, "gone", By::retired},
+        {"one that has left, at its address", *after, narrow, true, false, "narrow", By::retired},
+        {"one that has left and is there by hand", *after, at(90), true, true, "web",
+         By::otherwise},
+        {"a port that left long ago", *after, at(90), true, false, "web", By::otherwise,
+         Snapshot::retirement + 1s},
+        {"one by hand, and no default service", *bare, at(7), true, true, "-", By::nobody},
+    };
+    for (const auto& row : rows) {
+        INFO(row.claim);
+        auto [service, by] = row.snapshot.route(row.dialled, row.is_steered, start + row.later,
+                                                [&](uint16_t) { return row.is_by_hand; });
+        CHECK((service ? service->name : "-") == row.service);
+        CHECK(by == row.by);
+    }
+}
+
+TEST_CASE("how often a source connects is counted here only where the kernel does not") {
+    auto snapshot = build(R"(
+[[service]]
+name = "web"
+ports = [80]
+targets = ["127.0.0.1:9001"]
+limits = { source_sessions = 3, source_rate = 5 }
+)");
+    const auto& service = *snapshot->find(at(80));
+    using access::SourceLimits;
+    CHECK(service.limits_at(80, std::nullopt) == SourceLimits{.sessions = 3, .rate = 5});
+    CHECK(service.limits_at(80, uint16_t{8080}) == SourceLimits{.sessions = 3, .rate = 0});
+    CHECK(service.limits_at(8080, uint16_t{8080}) == SourceLimits{.sessions = 3, .rate = 5});
+}
