@@ -33,6 +33,9 @@ http::Request request_for(const Options& options) {
             return {.path = "/v1/ports", .query = options.filters};
         case Command::steering:
             return {.path = "/v1/steering"};
+        case Command::explain:
+            return {.path = "/v1/explain",
+                    .query = {{"client", words[0]}, {"destination", words[1]}}};
         case Command::reload: {
             http::Request request{.method = "POST", .path = "/v1/reload"};
             if (options.dry_run) request.query["dry_run"] = "1";
@@ -92,6 +95,8 @@ Result<std::string> show_answer(const Options& options, const std::string& body)
             return text_of<report::Ports>(body);
         case Command::steering:
             return text_of<report::Steering>(body);
+        case Command::explain:
+            return text_of<report::Explanation>(body);
         case Command::reload:
             return options.dry_run ? text_of<report::Plan>(body) : text_of<report::Reload>(body);
         default:

@@ -47,6 +47,8 @@ static constexpr CommandInfo commands[] = {
     {Command::sessions, "sessions", "", 0, sessions_flags, "the connections that are open"},
     {Command::ports, "ports", "", 0, of_service_flags, "each port, and whom it leads to"},
     {Command::steering, "steering", "", 0, show_flags, "the kernel's program and its counters"},
+    {Command::explain, "explain", "CLIENT DESTINATION", 2, ask_flags,
+     "what would become of a connection, step by step"},
     {Command::reload, "reload", "", 0, reload_flags,
      "take over the file, or say what would change"},
     {Command::drain, "drain", "[SERVICE/]TARGET", 1, ask_flags,

@@ -28,6 +28,7 @@ enum class Command {
     sessions,
     ports,
     steering,
+    explain,
     reload,
     drain,
     undrain,

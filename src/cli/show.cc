@@ -146,6 +146,24 @@ std::string show(const report::Steering& steering) {
     return out + warnings_text(steering.warnings);
 }
 
+std::string show(const report::Explanation& explanation) {
+    auto out = format("{} to {}\n\n", explanation.client, explanation.destination);
+    size_t width = 0;
+    for (const auto& step : explanation.steps) width = std::max(width, step.stage.size());
+    for (const auto& step : explanation.steps)
+        out += format("{} {:<{}}  {}\n", step.decides ? '>' : ' ', step.stage, width,
+                      printable(step.finding));
+    if (!explanation.candidates.empty()) {
+        Table table({">TRIED", "TARGET", "STATE", "WHY"});
+        for (const auto& one : explanation.candidates)
+            table.row({one.order == 0 ? "-" : format("{}", one.order), one.target,
+                       joined(one.states, 60), printable(one.reason)});
+        out += "\n" + table.text();
+        if (explanation.is_one_draw) out += "the policy draws lots: this is one possible order\n";
+    }
+    return out + format("\nthe client sees: {}\n", printable(explanation.client_sees));
+}
+
 std::string show(const report::Reload& reload) {
     return format("{}: {}\n", reload.state, printable(reload.text)) +
            warnings_text(reload.warnings);

@@ -15,6 +15,7 @@ std::string show(const report::Targets& targets, double now);
 std::string show(const report::Sessions& sessions);
 std::string show(const report::Ports& ports);
 std::string show(const report::Steering& steering);
+std::string show(const report::Explanation& explanation);
 std::string show(const report::Reload& reload);
 std::string show(const report::Plan& plan);
 std::string show(const report::Done& done);

@@ -139,11 +139,32 @@ void end_session(Server& server, const Request& request, const Answer& answer) {
         });
 }
 
+/// "198.51.100.7:40000", or the address alone.
+std::optional<Address> client_of(const std::string& text) {
+    if (auto address = Address::parse(text)) return address;
+    constexpr uint16_t any_port = 50000;
+    if (auto ip = Ip::parse(text)) return Address{*ip, any_port};
+    return {};
+}
+
 template <class T>
 void reply(const Answer& answer, Result<T> result) {
     answer([result = std::move(result)] {
         return result ? page(*result) : trouble(result.error(), 409);
     });
+}
+
+void explain(Server& server, const Request& request, const Answer& answer) {
+    auto client = client_of(value_of(request, "client"));
+    auto destination = Address::parse(value_of(request, "destination"));
+    if (!client || !destination)
+        return answer([] {
+            return trouble(Error::of("a client is an address, and a destination an address and a "
+                                     "port",
+                                     "like 198.51.100.7 203.0.113.1:5001, or ::1 [::1]:5001"),
+                           400);
+        });
+    reply(answer, server.explain(*client, *destination));
 }
 
 void reload(Server& server, const Request& request, const Answer& answer) {
@@ -223,6 +244,7 @@ void Desk::take(const Request& request, http::Door door, const Answer& answer) {
              reply(answer, server.steering());
          }},
         {"/v1/sessions", false, list_sessions},
+        {"/v1/explain", false, explain},
         {"/metrics", false,
          [](Server& server, const Request&, const Answer& answer) {
              answer([input = server.metrics()] {

@@ -6,6 +6,7 @@
 #include "control/reports.h"
 #include "control/server.h"
 #include "control/text.h"
+#include "explain/explain.h"
 
 namespace proxify::control {
 
@@ -64,6 +65,21 @@ std::vector<worker::Worker*> Server::everyone() const {
     for (const auto* workers : {&workers_, &retired_})
         for (const auto& worker : *workers) all.push_back(worker.get());
     return all;
+}
+
+Result<report::Explanation> Server::explain(const Address& client, const Address& destination) {
+    if (leaving_) return fail(Error::of("proxify is leaving, and takes no new connections"));
+    TRY_TO(explanation,
+           explain::explain(
+               {.client = client, .destination = destination},
+               {.snapshot = *snapshot_,
+                .steering = steering_ ? &*steering_ : nullptr,
+                .listener_port = steering_port_,
+                .doors = own_doors_,
+                .is_here = [this](const Ip& ip) { return dial::is_local(loop_.ring(), ip); },
+                .now = loop_.now(),
+                .random = loop_.ring().random()}));
+    return report_explanation(explanation);
 }
 
 static std::vector<metrics::Answer> answers_of(const Result<std::vector<kernel::Counter>>& all) {

@@ -206,6 +206,24 @@ Result<report::Steering> report_steering(const routing::Snapshot& snapshot,
     return out;
 }
 
+report::Explanation report_explanation(const explain::Explanation& explanation) {
+    report::Explanation out{.client = explanation.question.client.text(),
+                            .destination = explanation.question.destination.text(),
+                            .steps = {},
+                            .candidates = {},
+                            .is_one_draw = explanation.is_one_draw,
+                            .service = explanation.service,
+                            .outcome = std::string(to_text(explanation.outcome)),
+                            .target = explanation.target,
+                            .client_sees = explanation.client_sees};
+    for (const auto& step : explanation.steps)
+        out.steps.push_back({step.stage, step.finding, step.decides});
+    for (const auto& one : explanation.candidates)
+        out.candidates.push_back(
+            {one.target, static_cast<uint64_t>(one.order), one.states, one.reason});
+    return out;
+}
+
 report::Session report_session(const session::Session::View& view, uint64_t worker) {
     return {.id = view.id,
             .service = view.service ? *view.service : "",

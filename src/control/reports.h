@@ -4,6 +4,7 @@
 
 #include <chrono>
 
+#include "explain/explanation.h"
 #include "health/health.h"
 #include "report/report.h"
 #include "routing/snapshot.h"
@@ -27,6 +28,7 @@ report::Ports report_ports(const routing::Snapshot& snapshot, const steering::St
 Result<report::Steering> report_steering(const routing::Snapshot& snapshot,
                                          const steering::Steering& steering,
                                          uint16_t listener_port);
+report::Explanation report_explanation(const explain::Explanation& explanation);
 report::Session report_session(const session::Session::View& view, uint64_t worker);
 
 }  // namespace proxify::control

@@ -55,6 +55,8 @@ class Server {
     Result<report::Steering> steering() const;
     /// Brings along what a page of metrics is made of.
     metrics::Input metrics() const;
+    /// What would become of a client; see explain/.
+    Result<report::Explanation> explain(const Address& client, const Address& destination);
     /// Every worker, those that were retired as well.
     std::vector<worker::Worker*> everyone() const;
 

@@ -93,6 +93,10 @@ DESCRIBE(Steering, is_on, program_id, link_id, proxy_ports_id, proxy_sock_id, li
 DESCRIBE(Change, sign, what, effect)
 DESCRIBE(Plan, changes, warnings)
 DESCRIBE(Done, text, warnings)
+DESCRIBE(Step, stage, finding, decides)
+DESCRIBE(Candidate, target, order, states, reason)
+DESCRIBE(Explanation, client, destination, steps, candidates, is_one_draw, service, outcome, target,
+         client_sees)
 DESCRIBE(Finding, severity, topic, what, remedy)
 DESCRIBE(Findings, findings, worst)
 DESCRIBE(Trouble, error, hint)

@@ -147,6 +147,30 @@ struct Done {
     std::vector<std::string> warnings;
 };
 
+/// One thing that is looked at on the way of a SYN.
+struct Step {
+    std::string stage;
+    std::string finding;
+    bool decides = false;
+};
+struct Candidate {
+    std::string target;
+    uint64_t order = 0;  ///< 0 when it is not tried
+    std::vector<std::string> states;
+    std::string reason;
+};
+/// What would become of a client; explain/explanation.h has the words.
+struct Explanation {
+    std::string client, destination;
+    std::vector<Step> steps;
+    std::vector<Candidate> candidates;
+    bool is_one_draw = false;
+    std::string service;
+    std::string outcome;
+    std::string target;
+    std::string client_sees;
+};
+
 /// What `proxify doctor` has found.
 struct Finding {
     std::string severity;  ///< "ok", "note", "warning", "error"
