@@ -14,8 +14,15 @@ using Keys = std::span<const std::string_view>;
 
 static constexpr std::string_view file_keys[] = {"proxify", "log", "service"};
 static constexpr std::string_view file_later[] = {"capture"};
-static constexpr std::string_view proxify_keys[] = {
-    "listen", "default_service", "workers", "drain_timeout", "resolve_interval", "allow", "deny"};
+static constexpr std::string_view proxify_keys[] = {"listen",
+                                                    "default_service",
+                                                    "workers",
+                                                    "drain_timeout",
+                                                    "resolve_interval",
+                                                    "allow",
+                                                    "deny",
+                                                    "user",
+                                                    "group"};
 static constexpr std::string_view log_keys[] = {"format", "level"};
 static constexpr std::string_view service_keys[] = {
     "name",     "ports",    "addresses", "targets",         "balance",   "hash_balance_factor",

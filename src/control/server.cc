@@ -75,6 +75,12 @@ std::string count_text(size_t count, const char* what) {
 
 Result<std::unique_ptr<Server>> Server::open(const Options& options) {
     TRY_TO(config, config::load(options.config_path));
+    std::optional<kernel::User> user;
+    if (!config.user.empty()) {
+        TRY_TO(found, kernel::find_user(config.user, config.group));
+        TRY(kernel::prepare_to_become(found));
+        user = std::move(found);
+    }
     // Signals first: every thread that comes after has them blocked.
     TRY_TO(signals, Signals::open({SIGINT, SIGTERM, SIGHUP}));
     // The buffers are for answers to health checks.
@@ -82,13 +88,15 @@ Result<std::unique_ptr<Server>> Server::open(const Options& options) {
         ring,
         Ring::open({.entries = 256, .completions = 4096, .buffers = 8, .buffer_size = 16 * 1024}));
     std::unique_ptr<Server> server(
-        new Server(options, config, std::move(ring), std::move(signals)));
+        new Server(options, config, std::move(ring), std::move(signals), std::move(user)));
     TRY(server->start(config));
     return server;
 }
 
-Server::Server(const Options& options, config::Config config, Ring ring, Signals signals)
+Server::Server(const Options& options, config::Config config, Ring ring, Signals signals,
+               std::optional<kernel::User> user)
     : options_(options),
+      user_(std::move(user)),
       log_(log_format(config), log_level(config)),
       loop_(std::move(ring)),
       signals_(std::move(signals)),
@@ -112,10 +120,13 @@ Result<> Server::start(const config::Config& config) {
         config, [this](const std::string& host) { return resolver_->lookup(host); }, nullptr,
         loop_.now());
 
-    if (options_.steer)
-        TRY(start_steered(options_.listen.value_or(config.listen), config));
-    else
-        TRY(start_bound(config));
+    TRY_TO(opened, options_.steer ? open_steered(options_.listen.value_or(config.listen), config)
+                                  : open_bound(config));
+    // The last that needs root has been done. Workers are who we are when they begin.
+    TRY(become_user(opened.listeners));
+    start_workers(std::move(opened.rings));
+    hand_out(opened.listeners);
+    log_.info("ready", format("ready: {}, {}", opened.text, count_text(workers_.size(), "worker")));
 
     health_.emplace(loop_, log_, &own_doors_,
                     [this](const routing::Service& service, const balance::Target& target,
@@ -125,7 +136,7 @@ Result<> Server::start(const config::Config& config) {
     return {};
 }
 
-Result<> Server::start_steered(uint16_t port, const config::Config& config) {
+Result<Server::Opened> Server::open_steered(uint16_t port, const config::Config& config) {
     TRY(config::check_listener_port(config, port));
     const PortSet ports = ports_of(config);
     TRY_TO(rings, open_rings(worker_count(config)));
@@ -148,23 +159,53 @@ Result<> Server::start_steered(uint16_t port, const config::Config& config) {
                 "steering: program {} id {}, link id {}, maps proxy_ports id {}, proxy_sock id {}",
                 kernel::steering_program_name, ids->program, ids->link, ids->proxy_ports,
                 ids->proxy_sock));
-    start_workers(std::move(rings));
-    hand_out({{port, std::move(listeners)}});
-    log_.info("ready", format("ready: {} with {} steered to the listener on port {}, {}",
-                              count_text(config.services.size(), "service"),
-                              count_text(ports.count(), "port"), port,
-                              count_text(workers_.size(), "worker")));
-    return {};
+    return Opened{.rings = std::move(rings),
+                  .listeners = {{port, std::move(listeners)}},
+                  .text = format("{} with {} steered to the listener on port {}",
+                                 count_text(config.services.size(), "service"),
+                                 count_text(ports.count(), "port"), port)};
 }
 
-Result<> Server::start_bound(const config::Config& config) {
+Result<Server::Opened> Server::open_bound(const config::Config& config) {
     TRY_TO(rings, open_rings(worker_count(config)));
     TRY_TO(listeners, bind_ports(ports_of(config), rings.size()));
-    start_workers(std::move(rings));
-    hand_out(listeners);
-    log_.info("ready",
-              format("ready: {} listening on {}, {}", count_text(config.services.size(), "service"),
-                     count_text(listeners.size(), "port"), count_text(workers_.size(), "worker")));
+    auto text = format("{} listening on {}", count_text(config.services.size(), "service"),
+                       count_text(listeners.size(), "port"));
+    return Opened{std::move(rings), std::move(listeners), std::move(text)};
+}
+
+/// What a reload needs later is kept, and what it will not have is said now.
+Result<> Server::become_user(const Listeners& listeners) {
+    if (!user_) return {};
+    if (kernel::is_user(*user_)) {
+        log_.info("user", format("user: runs as {} since its start, with the capabilities that it "
+                                 "was given",
+                                 user_->name));
+        return {};
+    }
+    for (const auto& [port, group] : listeners)
+        for (Handle listener : group) TRY(kernel::give_socket(native(listener), *user_));
+    if (steering_) {
+        TRY_TO(sink, steering_->open_sink());  // a service may want it later
+        TRY(kernel::give_socket(sink, *user_));
+    }
+    raise_fd_limit();
+    TRY_TO(kept, kernel::become(*user_, kernel::needed_for_reload(steering_port_)));
+    log_.info("user", format("user: runs as {} (uid {}, gid {}) from here on and keeps {}",
+                             user_->name, user_->uid, user_->gid,
+                             kept.empty() ? "no capability" : kernel::join_with_and(kept)));
+
+    if (auto again = config::load(options_.config_path); !again)
+        log_.warn("user_cannot_read",
+                  format("user: {} cannot read the file, so a reload will be refused: {}",
+                         user_->name, one_line(again.error())));
+    TRY_TO(file, FileWatch::open(options_.config_path));
+    file_ = std::move(file);
+    if (file_->is_blind())
+        log_.warn("user_cannot_watch",
+                  format("user: {} may not watch a directory on the way to {}: a change is "
+                         "noticed on SIGHUP only",
+                         user_->name, options_.config_path));
     return {};
 }
 
@@ -412,6 +453,9 @@ Result<std::string> Server::apply(const config::Config& config) {
             Error::of(format("listen changed from {} to {}, which a running proxify cannot do",
                              before.listen, config.listen),
                       "restart proxify to change it"));
+    if (config.user != before.user || config.group != before.group)
+        return fail(Error::of("user or group changed, which a running proxify cannot do",
+                              "restart proxify to change it"));
     if (options_.steer)
         TRY(config::check_listener_port(config, options_.listen.value_or(config.listen)));
     const PortSet had = ports_of(before), want = ports_of(config);

@@ -16,6 +16,7 @@
 #include "health/health.h"
 #include "io/host.h"
 #include "io/loop.h"
+#include "kernel/privileges.h"
 #include "resolve/resolver.h"
 #include "routing/snapshot.h"
 #include "steering/steering.h"
@@ -56,10 +57,19 @@ class Server {
     /// By port: the listeners that share it, one for each worker at least.
     using Listeners = std::map<uint16_t, std::vector<io::Handle>>;
 
-    Server(const Options& options, config::Config config, io::Ring ring, io::Signals signals);
+    /// What it takes to serve, before there is anybody who does.
+    struct Opened {
+        std::vector<io::Ring> rings;
+        Listeners listeners;
+        std::string text;  ///< for the log
+    };
+
+    Server(const Options& options, config::Config config, io::Ring ring, io::Signals signals,
+           std::optional<kernel::User> user);
     Result<> start(const config::Config& config);
-    Result<> start_steered(uint16_t port, const config::Config& config);
-    Result<> start_bound(const config::Config& config);
+    Result<Opened> open_steered(uint16_t port, const config::Config& config);
+    Result<Opened> open_bound(const config::Config& config);
+    Result<> become_user(const Listeners& listeners);
     Result<std::vector<io::Ring>> open_rings(size_t count);
     void start_workers(std::vector<io::Ring> rings);
     void on_worker_end(const worker::Worker* worker);
@@ -88,6 +98,7 @@ class Server {
     io::Task<> heed_file();
 
     Options options_;
+    std::optional<kernel::User> user_;
     telemetry::Log log_;
     io::Loop loop_;
     io::Signals signals_;
