@@ -74,6 +74,7 @@ std::string count_text(size_t count, const char* what) {
 }  // namespace
 
 Result<std::unique_ptr<Server>> Server::open(const Options& options) {
+    TRY_TO(notifier, Notifier::from_environment());
     TRY_TO(config, config::load(options.config_path));
     std::optional<kernel::User> user;
     if (!config.user.empty()) {
@@ -88,15 +89,16 @@ Result<std::unique_ptr<Server>> Server::open(const Options& options) {
         ring,
         Ring::open({.entries = 256, .completions = 4096, .buffers = 8, .buffer_size = 16 * 1024}));
     std::unique_ptr<Server> server(
-        new Server(options, config, std::move(ring), std::move(signals), std::move(user)));
+        new Server(options, config, std::move(ring), std::move(signals), std::move(user), std::move(notifier)));
     TRY(server->start(config));
     return server;
 }
 
 Server::Server(const Options& options, config::Config config, Ring ring, Signals signals,
-               std::optional<kernel::User> user)
+               std::optional<kernel::User> user, Notifier notifier)
     : options_(options),
       user_(std::move(user)),
+      notifier_(std::move(notifier)),
       log_(log_format(config), log_level(config)),
       loop_(std::move(ring)),
       signals_(std::move(signals)),
@@ -133,6 +135,7 @@ Result<> Server::start(const config::Config& config) {
                            health::Change change) { on_state_change(service, target, change); });
     health_->follow(*snapshot_);
     tell_kernel();
+    notifier_.ready(status());
     return {};
 }
 
@@ -264,6 +267,8 @@ void Server::on_worker_end(const worker::Worker* worker) {
     health_->stop();
     signal_arrival_.cancel();
     if (file_change_) file_change_->cancel();
+    no_more_status_.raise();
+    no_more_watchdog_.raise();
     loop_.stop();
 }
 
@@ -389,6 +394,8 @@ Result<Server::Listeners> Server::widen_groups(size_t count, const PortSet& but_
 void Server::run() {
     loop_.spawn(heed_signals());
     loop_.spawn(heed_file());
+    if (notifier_.is_heard()) loop_.spawn(tell_status());
+    if (notifier_.watchdog()) loop_.spawn(tell_alive(*notifier_.watchdog()));
     loop_.run();
     for (auto& worker : workers_) worker->join();
     log_.info("bye", "bye: all sessions have ended");
@@ -428,8 +435,10 @@ Task<> Server::heed_file() {
 
 void Server::reload(bool was_asked_for) {
     if (leaving_) return;
+    notifier_.reloading();
     auto config = config::load(options_.config_path);
     auto applied = config ? apply(*config) : Result<std::string>(fail(std::move(config).error()));
+    notifier_.ready(status());
     if (applied) {
         last_refusal_.clear();
         if (!applied->empty())
@@ -601,6 +610,45 @@ void Server::on_resolved(const resolve::Outcome& outcome) {
     });
 }
 
+/// For a service manager's one line.
+std::string Server::status() const {
+    size_t services = 0, down = 0, sessions = 0;
+    for (const auto& service : snapshot_->services()) {
+        if (!service) continue;
+        ++services;
+        down += !service->pool.any_available();
+        for (const auto& target : service->pool.targets())
+            sessions += target->sessions.load(std::memory_order_relaxed);
+        for (const auto& left : service->left)
+            if (auto target = left.lock())
+                sessions += target->sessions.load(std::memory_order_relaxed);
+    }
+    return format("{}{}{}; {}; {}", leaving_ ? "draining: " : "", count_text(services, "service"),
+                  down > 0 ? format(", {} down", down) : "",
+                  count_text(snapshot_->port_count(), "port"), count_text(sessions, "session"));
+}
+
+/// What has changed, once a second at most.
+Task<> Server::tell_status() {
+    for (std::string told; !co_await no_more_status_.wait(1s);)
+        if (auto now = status(); now != told && notifier_.status(now)) told = std::move(now);
+}
+
+/// Twice in the time that the manager waits, as long as all workers turn. A proxify that leaves is
+/// not watched any more, and its workers end one by one.
+Task<> Server::tell_alive(Duration limit) {
+    RollCall roll;
+    do {
+        std::vector<RollCall::Post> everybody;
+        for (auto* workers : {&workers_, &retired_})
+            for (auto& worker : *workers)
+                everybody.push_back([&loop = worker->loop()](Loop::Message message) {
+                    loop.post(std::move(message));
+                });
+        if (leaving_ || roll.all_answered(everybody)) notifier_.alive();
+    } while (!co_await no_more_watchdog_.wait(limit / 2));
+}
+
 /// Steering ends first, so that nobody new is led here; then the queue is served and sessions may
 /// finish. The end of the last worker ends the rest: on_worker_end().
 void Server::leave() {
@@ -608,6 +656,7 @@ void Server::leave() {
     const Duration deadline = snapshot_->config().drain;
     log_.info("draining", format("draining: no new connections; sessions may finish for {}",
                                  to_text(deadline)));
+    notifier_.stopping(status());
     if (steering_) steering_->end();
     for (auto* workers : {&workers_, &retired_})
         for (auto& worker : *workers)

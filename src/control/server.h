@@ -12,6 +12,7 @@
 
 #include "base/result.h"
 #include "config/config.h"
+#include "control/notify.h"
 #include "dial/dial.h"
 #include "health/health.h"
 #include "io/host.h"
@@ -65,7 +66,7 @@ class Server {
     };
 
     Server(const Options& options, config::Config config, io::Ring ring, io::Signals signals,
-           std::optional<kernel::User> user);
+           std::optional<kernel::User> user, Notifier notifier);
     Result<> start(const config::Config& config);
     Result<Opened> open_steered(uint16_t port, const config::Config& config);
     Result<Opened> open_bound(const config::Config& config);
@@ -97,8 +98,13 @@ class Server {
     io::Task<> heed_signals();
     io::Task<> heed_file();
 
+    std::string status() const;
+    io::Task<> tell_status();
+    io::Task<> tell_alive(Duration limit);
+
     Options options_;
     std::optional<kernel::User> user_;
+    Notifier notifier_;
     telemetry::Log log_;
     io::Loop loop_;
     io::Signals signals_;
@@ -121,6 +127,7 @@ class Server {
     std::atomic<uint64_t> sessions_so_far_ = 0;
     /// Number i of a group belongs to worker i modulo the number of workers.
     Listeners listeners_;
+    io::Signal no_more_status_{loop_}, no_more_watchdog_{loop_};
     bool names_moved_ = false;  ///< since the snapshot was built; another is on its way
     bool leaving_ = false;
 };
