@@ -74,6 +74,7 @@ std::string count_text(size_t count, const char* what) {
 }  // namespace
 
 Result<std::unique_ptr<Server>> Server::open(const Options& options) {
+    kernel::keep_from_programs();
     TRY_TO(notifier, Notifier::from_environment());
     TRY_TO(config, config::load(options.config_path));
     std::optional<kernel::User> user;
@@ -88,8 +89,8 @@ Result<std::unique_ptr<Server>> Server::open(const Options& options) {
     TRY_TO(
         ring,
         Ring::open({.entries = 256, .completions = 4096, .buffers = 8, .buffer_size = 16 * 1024}));
-    std::unique_ptr<Server> server(
-        new Server(options, config, std::move(ring), std::move(signals), std::move(user), std::move(notifier)));
+    std::unique_ptr<Server> server(new Server(options, config, std::move(ring), std::move(signals),
+                                              std::move(user), std::move(notifier)));
     TRY(server->start(config));
     return server;
 }

@@ -75,6 +75,10 @@ std::string join_with_and(std::span<const std::string> words) {
     return out;
 }
 
+void keep_from_programs() {
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+}
+
 // ---- to become somebody else
 
 /// Calls a function of the getpwnam_r kind with as much room as it needs.
@@ -118,8 +122,8 @@ bool is_user(const User& user) {
 
 static Error cannot_become(const User& user, const char* step) {
     return Error::from_errno(errno, format("become user {}: {}", user.name, step),
-                             "start proxify as root with CAP_SETUID, CAP_SETGID and CAP_SETPCAP, "
-                             "or take `user` out of the file");
+                             "start proxify as root with CAP_SETUID, CAP_SETGID, CAP_SETPCAP "
+                             "and CAP_CHOWN, or take `user` out of the file");
 }
 
 using CapabilitySets = std::array<__user_cap_data_struct, 2>;
@@ -137,8 +141,6 @@ Result<> prepare_to_become(const User& user) {
                       "start it as root, or take `user` out of the file"));
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         return fail(cannot_become(user, "set no_new_privs"));
-    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0)
-        return fail(cannot_become(user, "empty the ambient capabilities"));
     for (int capability = 0; prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0;) ++capability;
     // The kernel says so of the first number that is no capability.
     if (errno != EINVAL) return fail(cannot_become(user, "empty the bounding set"));
@@ -151,7 +153,7 @@ Result<> prepare_to_become(const User& user) {
 
 Result<> give_socket(int fd, const User& user) {
     if (fchown(fd, user.uid, user.gid) == 0) return {};
-    return fail(Error::from_errno(errno, format("give a listener to user {}", user.name)));
+    return fail(cannot_become(user, "hand it the listeners"));
 }
 
 /// Ports below are for CAP_NET_BIND_SERVICE.

@@ -22,6 +22,11 @@ std::string privileges_hint(std::span<const std::string> missing);
 /// "CAP_BPF and CAP_NET_ADMIN".
 std::string join_with_and(std::span<const std::string> words);
 
+/// Capabilities that somebody else's start script or service manager gave to a proxify that is not
+/// root ("ambient" ones) stay with it: programs that it starts do not get them. For the calling
+/// thread and those that it makes.
+void keep_from_programs();
+
 /// Whom the process becomes.
 struct User {
     std::string name;

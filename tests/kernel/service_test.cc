@@ -83,7 +83,8 @@ int64_t microseconds_now() {
     return int64_t{now.tv_sec} * 1'000'000 + now.tv_nsec / 1000;
 }
 
-/// Checks that the next two messages, but for STATUS, are those of a reload that began after `from`.
+/// Checks that the next two messages, but for STATUS, are those of a reload that began after
+/// `from`.
 void check_reload(Manager& manager, int64_t from) {
     const std::string begin = "RELOADING=1\nMONOTONIC_USEC=";
     std::string first;
@@ -117,8 +118,7 @@ class Stopped {
 /// Workers are made last.
 pid_t last_thread(pid_t process) {
     pid_t last = 0;
-    for (const auto& thread :
-         std::filesystem::directory_iterator(format("/proc/{}/task", process)))
+    for (const auto& thread : std::filesystem::directory_iterator(format("/proc/{}/task", process)))
         if (read_file(thread.path() / "comm") == "proxify\n")
             last = std::max(last, std::stoi(thread.path().filename()));
     return last;
@@ -240,10 +240,10 @@ TEST_CASE("programs that check cannot speak to the manager") {
     Server blue(ns, "127.0.0.1:9001", answer("blue"));
     TempDir out;
     Manager manager(ns);
-    Setup setup = steered(
-        manager, web("5001", format(R"(, type = "exec", command = ["/bin/sh", "-c", )"
-                                    R"("env > {0}/new; mv {0}/new {0}/environment"])",
-                                    out.path().string())));
+    Setup setup =
+        steered(manager, web("5001", format(R"(, type = "exec", command = ["/bin/sh", "-c", )"
+                                            R"("env > {0}/new; mv {0}/new {0}/environment"])",
+                                            out.path().string())));
     setup.command.environment.push_back("WATCHDOG_USEC=60000000");
     auto proxify = Proxify::start(ns, std::move(setup));
     REQUIRE(eventually([&] { return std::filesystem::exists(out / "environment"); }));
@@ -273,4 +273,36 @@ TEST_CASE("a manager that does not read keeps nobody waiting for long") {
     proxify.reload(web("5002"));
     CHECK(answered_by(ns, "127.0.0.1:5002") == "blue");
     CHECK(proxify.stop() == 0);
+}
+
+// ---- the unit file
+
+TEST_CASE("systemd finds nothing wrong with the unit file, and calls it safe") {
+    if (auto missing = missing_program("systemd-analyze")) SKIP_TEST(*missing);
+    TempDir directory;
+    std::string unit = read_file(source_root() + "/packaging/systemd/proxify.service");
+    // The program has to be where the unit says.
+    const std::string installed = "/usr/sbin/proxify";
+    const auto at = unit.find("ExecStart=" + installed) + 10;
+    REQUIRE(at < unit.size());
+    write_file(directory / "proxify.service", unit.replace(at, installed.size(), proxify_binary()));
+
+    auto analyze = [&](std::vector<std::string> words) {
+        words.insert(words.begin(), "systemd-analyze");
+        words.push_back(directory / "proxify.service");
+        return run({.argv = words});
+    };
+    Finished verified = analyze({"verify", "--man=no"});
+    CHECK(verified.exit_code == 0);
+    CHECK(verified.err == "");
+    Finished judged = analyze({"security", "--offline=true", "--no-pager", "--threshold=20"});
+    INFO(judged.out);
+    CHECK(judged.exit_code == 0);
+}
+
+TEST_CASE("the unit's user is the one that sysusers.conf makes") {
+    const auto users = read_file(source_root() + "/packaging/systemd/sysusers.conf");
+    CHECK(users.contains("\nu proxify "));
+    CHECK(read_file(source_root() + "/packaging/systemd/proxify.service")
+              .contains("\nUser=proxify\n"));
 }

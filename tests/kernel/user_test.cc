@@ -241,9 +241,58 @@ TEST_CASE("a user that cannot be is a sentence, and nothing starts") {
     Command as_nobody = users.command();
     as_nobody.user = nobody;
     CHECK(refusal("user = \"carrier\"", as_nobody).contains("not started as root"));
-    Command without_setuid = users.command();
-    without_setuid.without_capabilities = {CAP_SETUID};
-    CHECK(refusal("user = \"carrier\"", without_setuid).contains("CAP_SETUID"));
+    for (int capability : {CAP_SETUID, CAP_SETGID, CAP_SETPCAP, CAP_CHOWN}) {
+        Command without = users.command();
+        without.without_capabilities = {capability};
+        CHECK(
+            refusal("user = \"carrier\"", without).contains("CAP_SETUID, CAP_SETGID, CAP_SETPCAP"));
+    }
+}
+
+TEST_CASE("root with the capabilities that the unit file names can steer and become the user") {
+    IN_NAMESPACE(ns);
+    Users users;
+    Command command = users.command();
+    for (int capability = 0; capability <= CAP_LAST_CAP; ++capability)
+        if (capability != CAP_BPF && capability != CAP_NET_ADMIN &&
+            capability != CAP_NET_BIND_SERVICE && capability != CAP_CHOWN &&
+            capability != CAP_SETUID && capability != CAP_SETGID && capability != CAP_SETPCAP)
+            command.without_capabilities.push_back(capability);
+    auto proxify =
+        Proxify::start(ns, {.config = file("", web("5001")), .flags = {"-b"}, .command = command});
+    check_threads(proxify, bits({CAP_BPF}));
+}
+
+TEST_CASE("capabilities that an ordinary user was given stay with proxify") {
+    IN_NAMESPACE(ns);
+    NEEDS_PROGRAM("setpriv");
+    Server blue(ns, "127.0.0.1:9001", answer("blue"));
+    TempDir out;
+    std::filesystem::permissions(out.path(), std::filesystem::perms::all);
+    std::filesystem::copy_file(proxify_binary(), out / "proxify");
+    write_file(out / "targets.toml",
+               format("[proxify]\nuser = \"nobody\"\n[[service]]\nname = \"web\"\nports = [5001]\n"
+                      "targets = [\"127.0.0.1:9001\"]\nhealth = {{ type = \"exec\", command = "
+                      "[\"/bin/cp\", \"/proc/self/status\", \"{}/status\"] }}\n",
+                      out.path().string()));
+    const std::string given = "+bpf,+net_admin,+net_bind_service";
+    Child proxify = Child::start({.argv = {"setpriv", "--reuid=65534", "--regid=65534",
+                                           "--clear-groups", "--inh-caps=-all," + given,
+                                           "--ambient-caps=-all," + given, out / "proxify", "-b"},
+                                  .inside = &ns,
+                                  .directory = out.path()});
+    REQUIRE(eventually([&] { return is_ready(proxify.err()); }));
+    CHECK(answered_by(ns, "127.0.0.1:5001") == "blue");
+    Status status;
+    REQUIRE(eventually([&] {
+        if (!std::filesystem::exists(out / "status")) return false;
+        status = read_status(out / "status");
+        return status.contains("NoNewPrivs");
+    }));
+    CHECK(status["Uid"] == "65534 65534 65534 65534");
+    for (const char* set : {"CapPrm", "CapEff", "CapAmb"}) CHECK(status[set] == bits({}));
+    proxify.signal(SIGTERM);
+    CHECK(proxify.wait(10s) == 0);
 }
 
 TEST_CASE("who is the user already has nothing to become") {

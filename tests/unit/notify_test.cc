@@ -26,9 +26,9 @@ struct Mailbox {
 
 Result<Notifier> notifier(const char* socket, const char* microseconds = nullptr,
                           const char* process = nullptr) {
-    for (auto [name, value] : {std::pair("NOTIFY_SOCKET", socket),
-                               std::pair("WATCHDOG_USEC", microseconds),
-                               std::pair("WATCHDOG_PID", process)})
+    for (auto [name, value] :
+         {std::pair("NOTIFY_SOCKET", socket), std::pair("WATCHDOG_USEC", microseconds),
+          std::pair("WATCHDOG_PID", process)})
         value ? setenv(name, value, 1) : unsetenv(name);
     return Notifier::from_environment();
 }
