@@ -58,6 +58,8 @@ static const Section* const sections[] = {
     &file_section,   &proxify_section,  &log_section,   &service_section,  &target_section,
     &health_section, &timeouts_section, &queue_section, &ejection_section, &limits_section};
 
+const std::span<const Section* const> all_sections = sections;
+
 // ---- text
 
 static std::string listed(Keys words) {
