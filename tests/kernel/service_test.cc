@@ -115,12 +115,12 @@ class Stopped {
     pid_t thread_;
 };
 
-/// Workers are made last.
+/// Workers are made last, and the kernel lists threads in the order in which they were made.
 pid_t last_thread(pid_t process) {
     pid_t last = 0;
     for (const auto& thread : std::filesystem::directory_iterator(format("/proc/{}/task", process)))
         if (read_file(thread.path() / "comm") == "proxify\n")
-            last = std::max(last, std::stoi(thread.path().filename()));
+            last = std::stoi(thread.path().filename());
     return last;
 }
 
