@@ -199,13 +199,21 @@ TEST_CASE("WATCHDOG=1 comes in time, but not while a worker hangs") {
     setup.command.environment.push_back("WATCHDOG_USEC=400000");
     auto proxify = Proxify::start(ns, std::move(setup));
     const Moment begin = now();
-    for (int i = 0; i < 5; ++i) CHECK(manager.next("WATCHDOG=1") != "");
-    CHECK(now() - begin >= 600ms);
+    // A busy machine makes some late, but hardly all of them.
+    auto shortest = Moment::duration(1h);
+    Moment last = begin;
+    for (int i = 0; i < 6; ++i) {
+        REQUIRE(manager.next("WATCHDOG=1") != "");
+        if (i > 0) shortest = std::min(shortest, now() - last);
+        last = now();
+    }
+    CHECK(shortest < 400ms);
+    CHECK(now() - begin >= 800ms);
 
     {
         Stopped worker(last_thread(proxify.process().pid()));
         // What it answered before counts, once.
-        while (manager.next("WATCHDOG=1", 1200ms) != "") CHECK(now() - begin < 20s);
+        while (manager.next("WATCHDOG=1", 1200ms) != "") REQUIRE(now() - begin < 20s);
         CHECK(answered_by(ns, "127.0.0.1:5001") != "");  // the rest goes on
     }
     CHECK(manager.next("WATCHDOG=1") != "");
@@ -215,7 +223,7 @@ TEST_CASE("WATCHDOG=1 comes in time, but not while a worker hangs") {
     CHECK(manager.next("WATCHDOG=1") != "");
     {
         Stopped worker(last_thread(proxify.process().pid()));
-        while (manager.next("WATCHDOG=1", 1200ms) != "") CHECK(now() - begin < 40s);
+        while (manager.next("WATCHDOG=1", 1200ms) != "") REQUIRE(now() - begin < 40s);
     }
     proxify.reload("[proxify]\nworkers = 1\n" + web("5001"));
     for (int i = 0; i < 5; ++i) CHECK(manager.next("WATCHDOG=1") != "");
