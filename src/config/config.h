@@ -240,6 +240,8 @@ struct Config {
     std::optional<size_t> workers;          ///< threads that carry connections; unset: one a core
     Duration drain = 10s;                   ///< how long sessions may finish after SIGTERM
     Duration resolve_interval = 30s;        ///< how often names are resolved again
+    std::string user;   ///< whom proxify becomes once it has started; empty: it stays who it is
+    std::string group;  ///< its group; empty: the user's own
     Log log;
     Admin admin;
     Access access;  ///< of all services, beside their own

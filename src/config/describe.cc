@@ -284,6 +284,9 @@ std::string describe(const Config& config) {
                                      ? config.services[*config.default_service].name
                                      : std::string("none"));
     page.line("drain timeout", to_text(config.drain));
+    if (!config.user.empty())
+        page.line("user", config.group.empty() ? config.user
+                                               : format("{}, group {}", config.user, config.group));
     page.line("admin", describe_admin(config.admin));
     page.line("log", describe_log(config.log));
     describe_access(config.access, page);

@@ -14,8 +14,15 @@ using Keys = std::span<const std::string_view>;
 
 static constexpr std::string_view file_keys[] = {"proxify", "admin", "log", "service"};
 static constexpr std::string_view file_later[] = {"capture"};
-static constexpr std::string_view proxify_keys[] = {
-    "listen", "default_service", "workers", "drain_timeout", "resolve_interval", "allow", "deny"};
+static constexpr std::string_view proxify_keys[] = {"listen",
+                                                    "default_service",
+                                                    "workers",
+                                                    "drain_timeout",
+                                                    "resolve_interval",
+                                                    "allow",
+                                                    "deny",
+                                                    "user",
+                                                    "group"};
 static constexpr std::string_view admin_keys[] = {"socket", "group", "http"};
 static constexpr std::string_view log_keys[] = {"format", "level"};
 static constexpr std::string_view service_keys[] = {
@@ -53,6 +60,8 @@ static const Section* const sections[] = {&file_section,     &proxify_section,  
                                           &log_section,      &service_section,  &target_section,
                                           &health_section,   &timeouts_section, &queue_section,
                                           &ejection_section, &limits_section};
+
+const std::span<const Section* const> all_sections = sections;
 
 // ---- text
 

@@ -26,6 +26,9 @@ extern const Section file_section, proxify_section, admin_section, log_section, 
     target_section, health_section, timeouts_section, queue_section, ejection_section,
     limits_section;
 
+/// All of them, as a schema for editors has to have them.
+extern const std::span<const Section* const> all_sections;
+
 constexpr Duration year = 24h * 365;
 
 /// The largest max_connections.

@@ -5,15 +5,23 @@
 
 namespace proxify::config {
 
+/// A name that means something elsewhere.
+static void read_name(Fields& fields, std::string_view key, std::string_view what,
+                      std::string& out) {
+    auto* value = fields.find(key);
+    if (!value) return;
+    auto* name = value->as<std::string>();
+    if (!name || name->empty())
+        fields.expected(*value, key, what);
+    else
+        out = *name;
+}
+
 static void read_proxify(const Table& table, Draft& draft, Problems& problems) {
     Fields fields(table, proxify_section, problems);
     if (fields.port("listen", draft.config.listen)) draft.listen_at = fields.find("listen")->at;
     if (auto* value = fields.find("default_service")) {
-        auto* name = value->as<std::string>();
-        if (!name || name->empty())
-            fields.expected(*value, "default_service", "the name of a service");
-        else
-            draft.default_service = *name;
+        read_name(fields, "default_service", "the name of a service", draft.default_service);
         draft.default_service_at = value->at;
     }
     if (auto* value = fields.find("workers")) {
@@ -26,6 +34,11 @@ static void read_proxify(const Table& table, Draft& draft, Problems& problems) {
     fields.duration("resolve_interval", {.least = 100ms}, draft.config.resolve_interval);
     fields.prefixes("allow", draft.config.access.allow, draft.access_at.allow);
     fields.prefixes("deny", draft.config.access.deny, draft.access_at.deny);
+    read_name(fields, "user", "the name of a user of this host", draft.config.user);
+    read_name(fields, "group", "the name of a group of this host", draft.config.group);
+    if (auto* group = fields.find("group"); group && !fields.find("user"))
+        problems.add(group->at, "group: without user it changes nothing",
+                     "write user, or take it out");
 }
 
 /// "127.0.0.1:9901", or a port alone, which is one of the loopback address.

@@ -198,10 +198,11 @@ void set_order(Server& server, const Request& request, const Answer& answer) {
 
 }  // namespace
 
-std::vector<Error> Desk::open(const config::Admin& doors) {
+std::vector<Error> Desk::open(const config::Admin& doors, std::optional<unsigned> owner) {
     std::vector<Error> closed;
     if (!doors.socket.empty())
-        if (auto opened = http_.listen(doors.socket, {.group = doors.group}); !opened)
+        if (auto opened = http_.listen(doors.socket, {.group = doors.group, .owner = owner});
+            !opened)
             closed.push_back(std::move(opened).error());
     if (doors.http)
         if (auto opened = http_.listen(*doors.http); !opened)

@@ -26,7 +26,8 @@ class Desk {
           }) {}
 
     /// Opens its doors as far as that works; gives a sentence for each one that stays closed.
-    std::vector<Error> open(const config::Admin& doors);
+    /// The socket is the `owner`'s.
+    std::vector<Error> open(const config::Admin& doors, std::optional<unsigned> owner);
     /// From here on it answers.
     void start() { http_.start(); }
 

@@ -23,6 +23,7 @@ report::Status Server::status() const {
         .uptime = seconds(now - started_at_),
         .state = leaving_ ? "leaving" : "running",
         .mode = steering_ ? "steering" : "listening",
+        .user = user_ ? user_->name : "",
         .config_path = options_.config_path,
         .listener_port = steering_port_,
         .workers = workers_.size(),

@@ -64,22 +64,33 @@ size_t worker_count(const config::Config& config) {
 }  // namespace
 
 Result<std::unique_ptr<Server>> Server::open(const Options& options) {
+    kernel::keep_from_programs();
+    TRY_TO(notifier, Notifier::from_environment());
     TRY_TO(config, config::load(options.config_path));
     if (options.socket) config.admin.socket = *options.socket;
+    std::optional<kernel::User> user;
+    if (!config.user.empty()) {
+        TRY_TO(found, kernel::find_user(config.user, config.group));
+        TRY(kernel::prepare_to_become(found));
+        user = std::move(found);
+    }
     // Signals first: every thread that comes after has them blocked.
     TRY_TO(signals, Signals::open({SIGINT, SIGTERM, SIGHUP}));
     // The buffers are for answers to health checks.
     TRY_TO(
         ring,
         Ring::open({.entries = 256, .completions = 4096, .buffers = 8, .buffer_size = 16 * 1024}));
-    std::unique_ptr<Server> server(
-        new Server(options, config, std::move(ring), std::move(signals)));
+    std::unique_ptr<Server> server(new Server(options, config, std::move(ring), std::move(signals),
+                                              std::move(user), std::move(notifier)));
     TRY(server->start(config));
     return server;
 }
 
-Server::Server(const Options& options, config::Config config, Ring ring, Signals signals)
+Server::Server(const Options& options, config::Config config, Ring ring, Signals signals,
+               std::optional<kernel::User> user, Notifier notifier)
     : options_(options),
+      user_(std::move(user)),
+      notifier_(std::move(notifier)),
       log_(log_format(config), log_level(config)),
       loop_(std::move(ring)),
       signals_(std::move(signals)),
@@ -106,10 +117,13 @@ Result<> Server::start(const config::Config& config) {
         loop_.now());
 
     open_desk(config.admin);
-    if (options_.steer)
-        TRY(start_steered(options_.listen.value_or(config.listen), config));
-    else
-        TRY(start_bound(config));
+    TRY_TO(opened, options_.steer ? open_steered(options_.listen.value_or(config.listen), config)
+                                  : open_bound(config));
+    // The last that needs root has been done. Workers are who we are when they begin.
+    TRY(become_user(opened.listeners));
+    start_workers(std::move(opened.rings));
+    hand_out(opened.listeners);
+    log_.info("ready", format("ready: {}, {}", opened.text, count_text(workers_.size(), "worker")));
 
     health_.emplace(loop_, log_, &own_doors_,
                     [this](const routing::Service& service, const balance::Target& target,
@@ -117,12 +131,13 @@ Result<> Server::start(const config::Config& config) {
     health_->follow(*snapshot_);
     tell_kernel();
     desk_->start();
+    notifier_.ready(status_line());
     return {};
 }
 
 void Server::open_desk(const config::Admin& admin) {
     desk_.emplace(*this);
-    for (const auto& closed : desk_->open(admin))
+    for (const auto& closed : desk_->open(admin, user_ ? std::optional(user_->uid) : std::nullopt))
         log_.warn("admin_closed", "admin: " + one_line(closed));
 }
 
@@ -134,7 +149,7 @@ Task<> Server::move_desk() {
     desk_->start();
 }
 
-Result<> Server::start_steered(uint16_t port, const config::Config& config) {
+Result<Server::Opened> Server::open_steered(uint16_t port, const config::Config& config) {
     TRY(config::check_listener_port(config, port));
     const PortSet ports = ports_of(config);
     TRY_TO(rings, open_rings(worker_count(config)));
@@ -157,23 +172,53 @@ Result<> Server::start_steered(uint16_t port, const config::Config& config) {
                 "steering: program {} id {}, link id {}, maps proxy_ports id {}, proxy_sock id {}",
                 kernel::steering_program_name, ids->program, ids->link, ids->proxy_ports,
                 ids->proxy_sock));
-    start_workers(std::move(rings));
-    hand_out({{port, std::move(listeners)}});
-    log_.info("ready", format("ready: {} with {} steered to the listener on port {}, {}",
-                              count_text(config.services.size(), "service"),
-                              count_text(ports.count(), "port"), port,
-                              count_text(workers_.size(), "worker")));
-    return {};
+    return Opened{.rings = std::move(rings),
+                  .listeners = {{port, std::move(listeners)}},
+                  .text = format("{} with {} steered to the listener on port {}",
+                                 count_text(config.services.size(), "service"),
+                                 count_text(ports.count(), "port"), port)};
 }
 
-Result<> Server::start_bound(const config::Config& config) {
+Result<Server::Opened> Server::open_bound(const config::Config& config) {
     TRY_TO(rings, open_rings(worker_count(config)));
     TRY_TO(listeners, bind_ports(ports_of(config), rings.size()));
-    start_workers(std::move(rings));
-    hand_out(listeners);
-    log_.info("ready",
-              format("ready: {} listening on {}, {}", count_text(config.services.size(), "service"),
-                     count_text(listeners.size(), "port"), count_text(workers_.size(), "worker")));
+    auto text = format("{} listening on {}", count_text(config.services.size(), "service"),
+                       count_text(listeners.size(), "port"));
+    return Opened{std::move(rings), std::move(listeners), std::move(text)};
+}
+
+/// What a reload needs later is kept, and what it will not have is said now.
+Result<> Server::become_user(const Listeners& listeners) {
+    if (!user_) return {};
+    if (kernel::is_user(*user_)) {
+        log_.info("user", format("user: runs as {} since its start, with the capabilities that it "
+                                 "was given",
+                                 user_->name));
+        return {};
+    }
+    for (const auto& [port, group] : listeners)
+        for (Handle listener : group) TRY(kernel::give_socket(native(listener), *user_));
+    if (steering_) {
+        TRY_TO(sink, steering_->open_sink());  // a service may want it later
+        TRY(kernel::give_socket(sink, *user_));
+    }
+    raise_fd_limit();
+    TRY_TO(kept, kernel::become(*user_, kernel::needed_for_reload(steering_port_)));
+    log_.info("user", format("user: runs as {} (uid {}, gid {}) from here on and keeps {}",
+                             user_->name, user_->uid, user_->gid,
+                             kept.empty() ? "no capability" : kernel::join_with_and(kept)));
+
+    if (auto again = load(); !again)
+        log_.warn("user_cannot_read",
+                  format("user: {} cannot read the file, so a reload will be refused: {}",
+                         user_->name, one_line(again.error())));
+    TRY_TO(file, FileWatch::open(options_.config_path));
+    file_ = std::move(file);
+    if (file_->is_blind())
+        log_.warn("user_cannot_watch",
+                  format("user: {} may not watch a directory on the way to {}: a change is "
+                         "noticed on SIGHUP only",
+                         user_->name, options_.config_path));
     return {};
 }
 
@@ -232,6 +277,8 @@ void Server::on_worker_end(const worker::Worker* worker) {
     health_->stop();
     signal_arrival_.cancel();
     if (file_change_) file_change_->cancel();
+    no_more_status_.raise();
+    no_more_watchdog_.raise();
     loop_.stop();
 }
 
@@ -357,6 +404,8 @@ Result<Server::Listeners> Server::widen_groups(size_t count, const PortSet& but_
 void Server::run() {
     loop_.spawn(heed_signals());
     loop_.spawn(heed_file());
+    if (notifier_.is_heard()) loop_.spawn(tell_status());
+    if (notifier_.watchdog()) loop_.spawn(tell_alive(*notifier_.watchdog()));
     loop_.run();
     desk_.reset();
     for (auto& worker : workers_) worker->join();
@@ -404,8 +453,10 @@ Result<config::Config> Server::load() const {
 
 report::Reload Server::reload(bool was_asked_for) {
     if (leaving_) return last_reload_;
+    notifier_.reloading();
     auto config = load();
     auto applied = config ? apply(*config) : Result<std::string>(fail(std::move(config).error()));
+    notifier_.ready(status_line());
     report::Reload done{.number = last_reload_.number, .at = wall_clock(loop_.now(), loop_.now())};
     if (!applied) {
         done.state = "refused";
@@ -443,6 +494,9 @@ Result<std::string> Server::apply(const config::Config& config) {
             Error::of(format("listen changed from {} to {}, which a running proxify cannot do",
                              before.listen, config.listen),
                       "restart proxify to change it"));
+    if (config.user != before.user || config.group != before.group)
+        return fail(Error::of("user or group changed, which a running proxify cannot do",
+                              "restart proxify to change it"));
     if (options_.steer)
         TRY(config::check_listener_port(config, options_.listen.value_or(config.listen)));
     const PortSet had = ports_of(before), want = ports_of(config);
@@ -592,6 +646,45 @@ void Server::on_resolved(const resolve::Outcome& outcome) {
     });
 }
 
+/// For a service manager's one line.
+std::string Server::status_line() const {
+    size_t services = 0, down = 0, sessions = 0;
+    for (const auto& service : snapshot_->services()) {
+        if (!service) continue;
+        ++services;
+        down += !service->pool.any_available();
+        for (const auto& target : service->pool.targets())
+            sessions += target->sessions.load(std::memory_order_relaxed);
+        for (const auto& left : service->left)
+            if (auto target = left.lock())
+                sessions += target->sessions.load(std::memory_order_relaxed);
+    }
+    return format("{}{}{}; {}; {}", leaving_ ? "draining: " : "", count_text(services, "service"),
+                  down > 0 ? format(", {} down", down) : "",
+                  count_text(snapshot_->port_count(), "port"), count_text(sessions, "session"));
+}
+
+/// What has changed, once a second at most.
+Task<> Server::tell_status() {
+    for (std::string told; !co_await no_more_status_.wait(1s);)
+        if (auto now = status_line(); now != told && notifier_.status(now)) told = std::move(now);
+}
+
+/// Twice in the time that the manager waits, as long as all workers turn. A proxify that leaves is
+/// not watched any more, and its workers end one by one.
+Task<> Server::tell_alive(Duration limit) {
+    RollCall roll;
+    do {
+        std::vector<RollCall::Post> everybody;
+        for (auto* workers : {&workers_, &retired_})
+            for (auto& worker : *workers)
+                everybody.push_back([&loop = worker->loop()](Loop::Message message) {
+                    loop.post(std::move(message));
+                });
+        if (leaving_ || roll.all_answered(everybody)) notifier_.alive();
+    } while (!co_await no_more_watchdog_.wait(limit / 2));
+}
+
 /// Steering ends first, so that nobody new is led here; then the queue is served and sessions may
 /// finish. The end of the last worker ends the rest: on_worker_end().
 void Server::leave() {
@@ -600,6 +693,7 @@ void Server::leave() {
     const Duration deadline = snapshot_->config().drain;
     log_.info("draining", format("draining: no new connections; sessions may finish for {}",
                                  to_text(deadline)));
+    notifier_.stopping(status_line());
     if (steering_) steering_->end();
     for (auto* workers : {&workers_, &retired_})
         for (auto& worker : *workers)

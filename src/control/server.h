@@ -13,10 +13,12 @@
 #include "base/result.h"
 #include "config/config.h"
 #include "control/desk.h"
+#include "control/notify.h"
 #include "dial/dial.h"
 #include "health/health.h"
 #include "io/host.h"
 #include "io/loop.h"
+#include "kernel/privileges.h"
 #include "metrics/metrics.h"
 #include "report/report.h"
 #include "resolve/resolver.h"
@@ -92,10 +94,19 @@ class Server {
     /// By port: the listeners that share it, one for each worker at least.
     using Listeners = std::map<uint16_t, std::vector<io::Handle>>;
 
-    Server(const Options& options, config::Config config, io::Ring ring, io::Signals signals);
+    /// What it takes to serve, before there is anybody who does.
+    struct Opened {
+        std::vector<io::Ring> rings;
+        Listeners listeners;
+        std::string text;  ///< for the log
+    };
+
+    Server(const Options& options, config::Config config, io::Ring ring, io::Signals signals,
+           std::optional<kernel::User> user, Notifier notifier);
     Result<> start(const config::Config& config);
-    Result<> start_steered(uint16_t port, const config::Config& config);
-    Result<> start_bound(const config::Config& config);
+    Result<Opened> open_steered(uint16_t port, const config::Config& config);
+    Result<Opened> open_bound(const config::Config& config);
+    Result<> become_user(const Listeners& listeners);
     Result<std::vector<io::Ring>> open_rings(size_t count);
     void start_workers(std::vector<io::Ring> rings);
     void on_worker_end(const worker::Worker* worker);
@@ -135,7 +146,13 @@ class Server {
     std::string loss_since(const Share& before) const;
     io::Task<> watch_reload(config::Config before, Duration time);
 
+    std::string status_line() const;
+    io::Task<> tell_status();
+    io::Task<> tell_alive(Duration limit);
+
     Options options_;
+    std::optional<kernel::User> user_;
+    Notifier notifier_;
     telemetry::Log log_;
     io::Loop loop_;
     io::Signals signals_;
@@ -164,6 +181,7 @@ class Server {
     Time started_at_{};
     Time applied_at_{};  ///< the running config
     std::optional<Desk> desk_;
+    io::Signal no_more_status_{loop_}, no_more_watchdog_{loop_};
     bool names_moved_ = false;  ///< since the snapshot was built; another is on its way
     bool leaving_ = false;
 };

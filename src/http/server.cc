@@ -217,7 +217,8 @@ Result<> Server::listen(const std::string& path, const SocketRights& rights) {
     if (!error) return fail(Error::of(format("another proxify answers at {}", path), hint));
     if (std::filesystem::exists(path, error) && !std::filesystem::is_socket(path, error))
         return fail(Error::of(format("{} is there already, and is no socket", path), hint));
-    std::filesystem::create_directories(std::filesystem::path(path).parent_path(), error);
+    const auto directory = std::filesystem::path(path).parent_path();
+    const bool is_new = std::filesystem::create_directories(directory, error);
     if (error) return fail(from(error, format("cannot make the directory of {}", path), hint));
 
     auto& acceptor = impl_->local.socket();
@@ -231,6 +232,11 @@ Result<> Server::listen(const std::string& path, const SocketRights& rights) {
         unlink(fresh.c_str());
         return fail(std::move(why));
     };
+    // Whoever is to take the socket away in the end has to own its directory as well.
+    if (rights.owner &&
+        (chown(fresh.c_str(), *rights.owner, static_cast<gid_t>(-1)) < 0 ||
+         (is_new && chown(directory.c_str(), *rights.owner, static_cast<gid_t>(-1)) < 0)))
+        return give_up(Error::from_errno(errno, "give the socket to the user"));
     mode_t mode = 0600;
     if (!rights.group.empty()) {
         auto group = find_group(rights.group);

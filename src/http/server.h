@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/address.h"
@@ -28,7 +29,8 @@ using Handler = std::function<void(const Request&, Door, Answer)>;
 
 /// Who may use a socket of the file system: its owner, and these.
 struct SocketRights {
-    std::string group;  ///< empty for nobody else
+    std::string group;              ///< empty for nobody else
+    std::optional<unsigned> owner;  ///< a user's number, who will be us before long
 };
 
 class Server {

@@ -43,6 +43,8 @@ class FileWatch {
     /// Reads what came in; whether any of it concerns the file. A file that is being written in
     /// place concerns us when it is closed, not before.
     bool changed();
+    /// Some directory on the way cannot be watched: changes may go unnoticed.
+    bool is_blind() const { return is_blind_; }
 
   private:
     FileWatch(Fd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
@@ -55,6 +57,7 @@ class FileWatch {
         std::set<std::string> names;  ///< those in it that are on our way
     };
     std::map<int, Watched> watched_;  ///< by inotify's number for the directory
+    bool is_blind_ = false;
 };
 
 /// A program that runs beside us, in a process group of its own. It has none of our descriptors,

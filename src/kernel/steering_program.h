@@ -97,6 +97,8 @@ class SteeringProgram {
     /// swallows what it gets; without it such clients are refused. It stands beside the listener's
     /// port, at an address where nobody can dial it.
     Result<> open_sink(uint16_t port);
+    /// The socket for dropped clients, or -1 while there is none.
+    int sink() const { return sink_.get(); }
 
     /// Starts to steer in the calling thread's network namespace.
     Result<> attach();

@@ -126,10 +126,7 @@ Result<> Steering::apply(const config::Config& config) {
     for (uint16_t number : numbers_.assign(names)) TRY(program_.count_service(number, true));
     std::erase_if(down_,
                   [&](const auto& name) { return std::ranges::find(names, name) == names.end(); });
-    if (!has_sink_ && std::ranges::any_of(config.services, drops_clients)) {
-        TRY(program_.open_sink(listener_port_));
-        has_sink_ = true;
-    }
+    if (std::ranges::any_of(config.services, drops_clients)) TRY(open_sink());
     const Tables want = make_tables(config, numbers_, down_);
     TRY_TO(ports, program_.ports());
     const Plan plan = make_plan(to_set(ports), own_, want.ports);
@@ -143,6 +140,11 @@ Result<> Steering::apply(const config::Config& config) {
     }
     TRY(program_.add_ports(plan.add));
     return forget(config, want);
+}
+
+Result<int> Steering::open_sink() {
+    if (program_.sink() < 0) TRY(program_.open_sink(listener_port_));
+    return program_.sink();
 }
 
 /// Only those that have changed: a list may be long.

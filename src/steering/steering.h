@@ -58,6 +58,9 @@ class Steering {
     bool guard_dial(const Address& source) { return program_.guard_dial(source); }
     void unguard_dial(const Address& source) { program_.unguard_dial(source); }
 
+    /// The socket for dropped clients, which is opened if no service has needed it yet.
+    Result<int> open_sink();
+
     /// Sentences for the operator about what was found at the start: other steering programs, and
     /// listeners that get no connections any more.
     const std::vector<std::string>& warnings() const { return warnings_; }
@@ -95,7 +98,6 @@ class Steering {
     kernel::SteeringProgram program_;
     uint64_t listener_inode_;
     uint16_t listener_port_;
-    bool has_sink_ = false;
     config::Config config_;  ///< applied last
     Down down_;
     Numbers numbers_;

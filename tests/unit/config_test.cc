@@ -58,6 +58,8 @@ TEST_CASE("a file with every key is read as it is written") {
         default_service = "games"
         drain_timeout = "1m30s"
         resolve_interval = "5s"
+        user = "carrier"
+        group = "pipes"
         [log]
         format = "json"
         level = "warn"
@@ -87,6 +89,8 @@ TEST_CASE("a file with every key is read as it is written") {
     CHECK(config.default_service == 1u);
     CHECK(config.drain == 90s);
     CHECK(config.resolve_interval == 5s);
+    CHECK(config.user == "carrier");
+    CHECK(config.group == "pipes");
     CHECK(config.log == config::Log{config::LogFormat::json, config::LogLevel::warn});
     REQUIRE(config.services.size() == 2);
 
@@ -134,6 +138,8 @@ TEST_CASE("what is not written has the documented default") {
     CHECK_FALSE(config.default_service);
     CHECK(config.drain == 10s);
     CHECK(config.resolve_interval == 30s);
+    CHECK(config.user.empty());
+    CHECK(config.group.empty());
     CHECK(config.log == config::Log{config::LogFormat::text, config::LogLevel::info});
     CHECK(config.services[0].health == config::HealthSpec{true, 2s, 1s, 2, 3, {}});
     CHECK(config.services[0].timeouts == config::Timeouts{5s, 1h, 30s});
@@ -590,6 +596,17 @@ TEST_CASE("the default service exists") {
     CHECK(contains(text, "did you mean \"web\"?"));
     for (auto value : {"''", "1", "[]", "true"})
         CHECK_FALSE(parse(service("") + format("[proxify]\ndefault_service = {}", value)));
+}
+
+TEST_CASE("a user is a name, and a group without one changes nothing") {
+    for (auto value : {"''", "1000", "['a']", "true"}) {
+        CHECK_FALSE(parse(service("") + format("[proxify]\nuser = {}", value)));
+        CHECK_FALSE(parse(service("") + format("[proxify]\nuser = 'a'\ngroup = {}", value)));
+    }
+    CHECK(contains(refusal(service("") + "[proxify]\ngroup = 'a'"),
+                   "targets.toml:7:9: group: without user it changes nothing"));
+    auto described = config::describe(must_parse(service("") + "[proxify]\nuser = 'carrier'"));
+    CHECK(contains(described, "user             carrier\n"));
 }
 
 TEST_CASE("two services do not share a name") {

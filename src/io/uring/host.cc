@@ -51,6 +51,7 @@ Result<FileWatch> FileWatch::open(std::string path) {
 /// Watches the directory of the file and, for each symlink on the way, of what it points to.
 void FileWatch::watch_path() {
     watched_.clear();
+    is_blind_ = false;
     fs::path step = fs::absolute(path_).lexically_normal();
     std::error_code ignored;
     // Any part of the path may be a symlink (..data in a mounted ConfigMap is a directory), so
@@ -69,6 +70,8 @@ void FileWatch::watch_path() {
             if (watch >= 0) {
                 watched_[watch].directory = parent;
                 watched_[watch].names.insert(part->string());
+            } else {
+                is_blind_ = true;
             }
             if (!is_link) continue;
             fs::path next = fs::read_symlink(so_far, ignored);
