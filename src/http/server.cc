@@ -18,6 +18,7 @@
 #include <thread>
 
 #include "base/format.h"
+#include "base/thread.h"
 
 namespace proxify::http {
 
@@ -272,7 +273,7 @@ Result<> Server::listen(const Address& at) {
 void Server::start() {
     if (impl_->local.socket().is_open()) impl_->local.accept();
     if (impl_->tcp.socket().is_open()) impl_->tcp.accept();
-    impl_->thread = std::thread([this] { impl_->house->context.run(); });
+    impl_->thread = start_thread("admin", [this] { impl_->house->context.run(); });
 }
 
 }  // namespace proxify::http

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/expect.h"
+#include "base/thread.h"
 #include "resolve/dns.h"
 
 namespace proxify::resolve {
@@ -19,7 +20,7 @@ static Time now() {
 Resolver::Resolver(OnOutcome on_outcome)
     : on_outcome_(std::move(on_outcome)), wake_(Fd::adopt(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK))) {
     expect(static_cast<bool>(wake_), "the resolver gets an eventfd");
-    thread_ = std::thread([this] { run(); });
+    thread_ = start_thread("resolver", [this] { run(); });
 }
 
 Resolver::~Resolver() {

@@ -5,6 +5,8 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include "base/thread.h"
+
 namespace proxify::telemetry {
 
 struct Log::Writer {
@@ -15,7 +17,7 @@ Log::Log(Format format, Level level)
     : level_(level), format_(format), writer_(std::make_unique<Writer>()) {
     writer_->logger.set_pattern("%v");  // render() writes the whole line
     writer_->logger.set_level(spdlog::level::trace);
-    thread_ = std::thread([this] { write_queued(); });
+    thread_ = start_thread("log", [this] { write_queued(); });
 }
 
 Log::~Log() {

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/format.h"
+#include "base/thread.h"
 
 namespace proxify::worker {
 
@@ -32,7 +33,7 @@ Worker::~Worker() {
 }
 
 void Worker::start(std::function<void()> on_end) {
-    thread_ = std::thread([this, on_end = std::move(on_end)] {
+    thread_ = start_thread("worker", [this, on_end = std::move(on_end)] {
         loop_.run();
         on_end();
     });

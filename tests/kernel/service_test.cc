@@ -115,11 +115,11 @@ class Stopped {
     pid_t thread_;
 };
 
-/// Workers are made last, and the kernel lists threads in the order in which they were made.
-pid_t last_thread(pid_t process) {
+/// The kernel lists threads in the order in which they were made.
+pid_t last_worker(pid_t process) {
     pid_t last = 0;
     for (const auto& thread : std::filesystem::directory_iterator(format("/proc/{}/task", process)))
-        if (read_file(thread.path() / "comm") == "proxify\n")
+        if (read_file(thread.path() / "comm") == "worker\n")
             last = std::stoi(thread.path().filename());
     return last;
 }
@@ -211,7 +211,7 @@ TEST_CASE("WATCHDOG=1 comes in time, but not while a worker hangs") {
     CHECK(now() - begin >= 800ms);
 
     {
-        Stopped worker(last_thread(proxify.process().pid()));
+        Stopped worker(last_worker(proxify.process().pid()));
         // What it answered before counts, once.
         while (manager.next("WATCHDOG=1", 1200ms) != "") REQUIRE(now() - begin < 20s);
         CHECK(answered_by(ns, "127.0.0.1:5001") != "");  // the rest goes on
@@ -222,7 +222,7 @@ TEST_CASE("WATCHDOG=1 comes in time, but not while a worker hangs") {
     proxify.reload("[proxify]\nworkers = 4\n" + web("5001"));
     CHECK(manager.next("WATCHDOG=1") != "");
     {
-        Stopped worker(last_thread(proxify.process().pid()));
+        Stopped worker(last_worker(proxify.process().pid()));
         while (manager.next("WATCHDOG=1", 1200ms) != "") REQUIRE(now() - begin < 40s);
     }
     proxify.reload("[proxify]\nworkers = 1\n" + web("5001"));
