@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // `proxify top` as a person uses it: in a terminal, with keys, beside a proxify with targets and
 // sessions.
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cerrno>
 #include <csignal>
 
 #include "support/kernel_test.h"
@@ -252,6 +256,23 @@ TEST_CASE("what top cannot work with it says, with a way out") {
         CHECK(top.printed().contains("\"no-such-terminal\""));
         CHECK(top.printed().contains("hint: set TERM"));
         CHECK(top.is_restored());
+    }
+    SECTION("a socket whose line is full, and nobody lets in") {
+        TempDir directory;
+        sockaddr_un at{};
+        at.sun_family = AF_UNIX;
+        directory.path().string().append("/full").copy(at.sun_path, sizeof at.sun_path - 1);
+        auto listener = proxify::Fd::adopt(socket(AF_UNIX, SOCK_STREAM, 0));
+        const auto* address = reinterpret_cast<const sockaddr*>(&at);
+        REQUIRE(bind(listener.get(), address, sizeof at) == 0);
+        REQUIRE(listen(listener.get(), 0) == 0);
+        std::vector<proxify::Fd> line;
+        do line.push_back(proxify::Fd::adopt(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0)));
+        while (connect(line.back().get(), address, sizeof at) == 0);
+        REQUIRE(errno == EAGAIN);
+        Terminal top({proxify_binary(), "top", "--socket", at.sun_path}, 80, 24);
+        CHECK(top.wait(15s) == 1);
+        CHECK(top.printed().contains("does not answer within 3s"));
     }
     SECTION("no proxify") {
         Terminal top({proxify_binary(), "top", "--socket", "/nonexistent/admin.sock"}, 80, 24);
