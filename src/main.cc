@@ -7,6 +7,7 @@
 #include "cli/completion.h"
 #include "cli/doctor.h"
 #include "cli/options.h"
+#include "cli/top.h"
 #include "control/server.h"
 
 using namespace proxify;
@@ -44,6 +45,8 @@ int main(int argc, char** argv) {
             return cli::run_doctor(*options, std::cout);
         case cli::Options::Command::completion:
             return cli::run_completion(*options, std::cout, std::cerr);
+        case cli::Options::Command::top:
+            return cli::run_top(*options, std::cerr);
         case cli::Options::Command::run:
             return run(*options);
         default:

@@ -18,6 +18,14 @@ namespace {
 
 constexpr Duration patience = 15s;
 
+/// What a proxify says that will not do it.
+Error refusal(const http::Response& answer) {
+    if (auto trouble = report::from_json<report::Trouble>(answer.body);
+        trouble && !trouble->error.empty())
+        return Error::of(trouble->error, trouble->hint);
+    return Error::of(format("the running proxify answers with status {}", answer.status));
+}
+
 http::Request request_for(const Options& options) {
     const auto& words = options.arguments;
     switch (options.command) {
@@ -59,17 +67,6 @@ http::Request request_for(const Options& options) {
     }
 }
 
-/// With -c the socket is the one that the file names.
-Result<std::string> socket_of(const Options& options) {
-    if (options.socket) return *options.socket;
-    if (!options.config_path) return config::Admin{}.socket;
-    TRY_TO(config, config::load(options.config()));
-    if (config.admin.socket.empty())
-        return fail(Error::of(options.config() + " says that there is no admin socket",
-                              "name one with --socket, or in [admin]"));
-    return config.admin.socket;
-}
-
 template <class T>
 Result<std::string> text_of(const std::string& body) {
     TRY_TO(value, report::from_json<T>(body));
@@ -104,20 +101,6 @@ Result<std::string> show_answer(const Options& options, const std::string& body)
     }
 }
 
-/// What a proxify says that will not do it.
-Error refusal(const http::Response& answer) {
-    if (auto trouble = report::from_json<report::Trouble>(answer.body);
-        trouble && !trouble->error.empty())
-        return Error::of(trouble->error, trouble->hint);
-    return Error::of(format("the running proxify answers with status {}", answer.status));
-}
-
-Result<std::string> ask(const std::string& socket, const http::Request& request) {
-    TRY_TO(answer, http::ask(socket, request, patience));
-    if (answer.status != 200) return fail(refusal(answer));
-    return std::move(answer.body);
-}
-
 /// Until it is known whether a reload stays.
 Result<std::string> await_verdict(const std::string& socket, Duration time, std::string body) {
     const auto until = std::chrono::steady_clock::now() + time + 5s;
@@ -125,7 +108,7 @@ Result<std::string> await_verdict(const std::string& socket, Duration time, std:
     const auto number = reload.number;
     while (reload.state == "watching" && std::chrono::steady_clock::now() < until) {
         std::this_thread::sleep_for(100ms);
-        TRY_TO(answer, ask(socket, {.path = "/v1/status"}));
+        TRY_TO(answer, answer_to(socket, {.path = "/v1/status"}, patience));
         TRY_TO(status, report::from_json<report::Status>(answer));
         reload = status.reload;
         if (reload.number != number) break;
@@ -140,7 +123,7 @@ bool has_failed(const Options& options, const std::string& body) {
 }
 
 Result<int> ask_once(const Options& options, const std::string& socket, std::ostream& out) {
-    TRY_TO(body, ask(socket, request_for(options)));
+    TRY_TO(body, answer_to(socket, request_for(options), patience));
     if (options.rollback_if_down && !options.dry_run) {
         TRY_TO(settled, await_verdict(socket, *options.rollback_if_down, std::move(body)));
         body = std::move(settled);
@@ -156,6 +139,23 @@ Result<int> ask_once(const Options& options, const std::string& socket, std::ost
 }
 
 }  // namespace
+
+Result<std::string> socket_of(const Options& options) {
+    if (options.socket) return *options.socket;
+    if (!options.config_path) return config::Admin{}.socket;
+    TRY_TO(config, config::load(options.config()));
+    if (config.admin.socket.empty())
+        return fail(Error::of(options.config() + " says that there is no admin socket",
+                              "name one with --socket, or in [admin]"));
+    return config.admin.socket;
+}
+
+Result<std::string> answer_to(const std::string& socket, const http::Request& request,
+                              Duration limit) {
+    TRY_TO(answer, http::ask(socket, request, limit));
+    if (answer.status != 200) return fail(refusal(answer));
+    return std::move(answer.body);
+}
 
 int run_ask(const Options& options, std::ostream& out, std::ostream& err) {
     auto socket = socket_of(options);

@@ -34,6 +34,7 @@ static constexpr Names show_flags[] = {"socket", "config", "json", "watch"};
 static constexpr Names of_service_flags[] = {"socket", "config", "json", "watch", "service"};
 static constexpr Names sessions_flags[] = {"socket",  "config", "json",   "watch",
                                            "service", "target", "client", "limit"};
+static constexpr Names top_flags[] = {"socket", "config", "watch"};
 static constexpr Names reload_flags[] = {"socket", "config", "json", "dry-run", "rollback-if-down"};
 
 static constexpr CommandInfo commands[] = {
@@ -49,6 +50,8 @@ static constexpr CommandInfo commands[] = {
     {Command::steering, "steering", "", 0, show_flags, "the kernel's program and its counters"},
     {Command::explain, "explain", "CLIENT DESTINATION", 2, ask_flags,
      "what would become of a connection, step by step"},
+    {Command::top, "top", "", 0, top_flags,
+     "all of it on one screen, live; drains and ends, after asking"},
     {Command::reload, "reload", "", 0, reload_flags,
      "take over the file, or say what would change"},
     {Command::drain, "drain", "[SERVICE/]TARGET", 1, ask_flags,

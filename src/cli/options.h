@@ -29,6 +29,7 @@ enum class Command {
     ports,
     steering,
     explain,
+    top,
     reload,
     drain,
     undrain,

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "http/client.h"
 
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#include <cerrno>
+
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/beast/core.hpp>
@@ -32,7 +37,24 @@ Result<Response> ask(const std::string& socket_path, const Request& request, Dur
     asio::io_context context;
     Stream stream(context);
     boost::system::error_code error;
-    stream.socket().connect(asio::local::stream_protocol::endpoint(socket_path), error);
+    const auto too_late = [&] {
+        return fail(Error::of(
+            format("the proxify at {} does not answer within {}", socket_path, to_text(patience)),
+            "its log may say what it is busy with"));
+    };
+    const asio::local::stream_protocol::endpoint there(socket_path);
+    stream.socket().open(there.protocol(), error);
+    if (error) return fail(cannot_ask(socket_path, error));
+    // connect() itself waits while more clients are in line than there is room for: for as long as
+    // a send may. Asio's would take the end of that time for success.
+    const auto limit = std::chrono::duration_cast<std::chrono::microseconds>(patience);
+    const timeval time{.tv_sec = limit / 1s, .tv_usec = limit % 1s / 1us};
+    const int socket = stream.socket().native_handle();
+    setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &time, sizeof time);
+    if (::connect(socket, there.data(), static_cast<socklen_t>(there.size())) < 0) {
+        if (errno == EAGAIN) return too_late();
+        error.assign(errno, boost::system::system_category());
+    }
     if (error) return fail(cannot_ask(socket_path, error));
 
     beast::http::request<beast::http::empty_body> message{
@@ -51,10 +73,7 @@ Result<Response> ask(const std::string& socket_path, const Request& request, Dur
                                 [&](beast::error_code result, size_t) { error = result; });
     });
     context.run();
-    if (error == beast::error::timeout || error == asio::error::timed_out)
-        return fail(Error::of(
-            format("the proxify at {} does not answer within {}", socket_path, to_text(patience)),
-            "its log may say what it is busy with"));
+    if (error == beast::error::timeout || error == asio::error::timed_out) return too_late();
     if (error) return fail(cannot_ask(socket_path, error));
     auto& answer = parser.get();
     return Response{.status = answer.result_int(),
