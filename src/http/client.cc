@@ -5,8 +5,10 @@
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
+#include <cerrno>
 
 #include "base/format.h"
+#include "http/knock.h"
 
 namespace proxify::http {
 
@@ -25,15 +27,22 @@ Error cannot_ask(const std::string& path, const boost::system::error_code& error
     return Error::of(format("cannot ask the proxify at {}: {}", path, error.message()), hint);
 }
 
+Error no_answer(const std::string& path, Duration patience) {
+    return Error::of(format("the proxify at {} does not answer within {}", path, to_text(patience)),
+                     "its log may say what it is busy with");
+}
+
 }  // namespace
 
 Result<Response> ask(const std::string& socket_path, const Request& request, Duration patience) {
     using Stream = beast::basic_stream<asio::local::stream_protocol>;
     asio::io_context context;
     Stream stream(context);
-    boost::system::error_code error;
-    stream.socket().connect(asio::local::stream_protocol::endpoint(socket_path), error);
+    auto [connected, number] = knock(socket_path, patience);
+    if (number == EAGAIN) return fail(no_answer(socket_path, patience));
+    boost::system::error_code error(number, boost::system::system_category());
     if (error) return fail(cannot_ask(socket_path, error));
+    stream.socket().assign(asio::local::stream_protocol(), connected.release());
 
     beast::http::request<beast::http::empty_body> message{
         beast::http::string_to_verb(request.method), target_of(request), 11};
@@ -52,9 +61,7 @@ Result<Response> ask(const std::string& socket_path, const Request& request, Dur
     });
     context.run();
     if (error == beast::error::timeout || error == asio::error::timed_out)
-        return fail(Error::of(
-            format("the proxify at {} does not answer within {}", socket_path, to_text(patience)),
-            "its log may say what it is busy with"));
+        return fail(no_answer(socket_path, patience));
     if (error) return fail(cannot_ask(socket_path, error));
     auto& answer = parser.get();
     return Response{.status = answer.result_int(),
