@@ -93,6 +93,7 @@ class Planner {
                 add(service);
             foretell(service);
         }
+        if (plan_.changes.empty() && before_ != next_) note("~", "order of the services");
         return std::move(plan_);
     }
 
