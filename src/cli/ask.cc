@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <ostream>
 #include <thread>
@@ -123,7 +124,9 @@ Result<std::string> await_verdict(const std::string& socket, Duration time, std:
         TRY_TO(answer, ask(socket, {.path = "/v1/status"}));
         TRY_TO(status, report::from_json<report::Status>(answer));
         reload = status.reload;
-        if (reload.number != number) break;
+        if (reload.number == number) continue;
+        reload.state = "replaced";
+        reload.text = "another reload came while this one was watched: " + reload.text;
     }
     return report::to_json(reload);
 }
@@ -131,23 +134,25 @@ Result<std::string> await_verdict(const std::string& socket, Duration time, std:
 bool has_failed(const Options& options, const std::string& body) {
     if (options.command != Command::reload || options.dry_run) return false;
     auto reload = report::from_json<report::Reload>(body);
-    return !reload || reload->state == "refused" || reload->state == "rolled-back";
+    constexpr std::string_view failures[] = {"refused", "rolled-back", "replaced"};
+    return !reload || std::ranges::find(failures, reload->state) != std::end(failures);
 }
 
-Result<int> ask_once(const Options& options, const std::string& socket, std::ostream& out) {
+struct Answer {
+    std::string text;
+    int exit_code;
+};
+
+Result<Answer> ask_once(const Options& options, const std::string& socket) {
     TRY_TO(body, ask(socket, request_for(options)));
     if (options.rollback_if_down && !options.dry_run) {
         TRY_TO(settled, await_verdict(socket, *options.rollback_if_down, std::move(body)));
         body = std::move(settled);
     }
-    if (options.json) {
-        out << body;
-    } else {
-        TRY_TO(text, show_answer(options, body));
-        out << text;
-    }
-    out.flush();
-    return has_failed(options, body) ? exit_failed : exit_done;
+    const int exit_code = has_failed(options, body) ? exit_failed : exit_done;
+    if (options.json) return Answer{std::move(body), exit_code};
+    TRY_TO(text, show_answer(options, body));
+    return Answer{std::move(text), exit_code};
 }
 
 }  // namespace
@@ -160,13 +165,13 @@ int run_ask(const Options& options, std::ostream& out, std::ostream& err) {
     }
     const bool clears = options.watch && !options.json && isatty(STDOUT_FILENO);
     for (;;) {
-        if (clears) out << "\x1b[H\x1b[2J";
-        auto done = ask_once(options, *socket, out);
-        if (!done) {
-            err << done.error().text() << '\n';
+        auto answer = ask_once(options, *socket);
+        if (!answer) {
+            err << answer.error().text() << '\n';
             return exit_failed;
         }
-        if (!options.watch || !out) return *done;
+        out << (clears ? "\x1b[H\x1b[2J" : "") << answer->text << std::flush;
+        if (!options.watch || !out) return answer->exit_code;
         std::this_thread::sleep_for(*options.watch);
         if (!clears && !options.json) out << '\n';
     }
