@@ -194,8 +194,11 @@ void set_order(Server& server, const Request& request, const Answer& answer) {
 std::vector<Error> Desk::open(const config::Admin& doors) {
     std::vector<Error> closed;
     if (!doors.socket.empty())
-        if (auto opened = http_.listen(doors.socket, {.group = doors.group}); !opened)
+        if (auto opened = http_.listen(doors.socket, {.group = doors.group}); !opened) {
             closed.push_back(std::move(opened).error());
+            // Where it is the group that is wrong, the owner comes in all the same.
+            if (!doors.group.empty()) (void)http_.listen(doors.socket, {});
+        }
     if (doors.http)
         if (auto opened = http_.listen(*doors.http); !opened)
             closed.push_back(std::move(opened).error());

@@ -118,7 +118,9 @@ std::string Server::loss_since(const Share& before, bool time_is_up) const {
 }
 
 void Server::take_back(const config::Config& before, const std::string& loss) {
+    config::Config lost = snapshot_->config();
     auto restored = apply(before);
+    if (restored) taken_back_ = std::move(lost);
     undo_.reset();
     last_reload_.state = restored ? "rolled-back" : "applied";
     last_reload_.text =

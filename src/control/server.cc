@@ -404,6 +404,8 @@ Result<config::Config> Server::load() const {
 report::Reload Server::reload(bool was_asked_for) {
     if (leaving_) return last_reload_;
     auto config = load();
+    // Word of an edit may come after the edit was applied by order, and taken back.
+    if (!was_asked_for && config && taken_back_ == *config) return last_reload_;
     Undo undo{snapshot_->config(), share_now(), loop_.now(), {}};
     auto applied = config ? apply(*config) : Result<std::string>(fail(std::move(config).error()));
     report::Reload done{.number = last_reload_.number, .at = wall_clock(loop_.now(), loop_.now())};
@@ -428,6 +430,7 @@ report::Reload Server::reload(bool was_asked_for) {
         for (const auto& warning : done.warnings) log_.warn("service_down", "reload: " + warning);
         undo.done = done;
         undo_ = std::move(undo);
+        taken_back_.reset();
     }
     // What is being watched is not forgotten over a reload that changed nothing.
     if (done.state == "applied" || last_reload_.state != "watching") last_reload_ = done;

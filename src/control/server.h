@@ -167,7 +167,9 @@ class Server {
     Listeners listeners_;
     routing::Orders orders_;
     report::Reload last_reload_;
-    std::optional<Undo> undo_;             ///< since the first reload
+    std::optional<Undo> undo_;  ///< since the first reload
+    /// What the file still says, though it was no good; it is not tried again unasked.
+    std::optional<config::Config> taken_back_;
     io::Signal something_changed_{loop_};  ///< for whoever watches a reload
     Time started_at_{};
     std::optional<Desk> desk_;

@@ -277,14 +277,14 @@ Result<> Server::listen(const std::string& path, const SocketRights& rights) {
 
     auto& acceptor = impl_->local.socket();
     unlink(fresh.c_str());
-    acceptor.open(Local(), error);
-    if (!error) acceptor.bind(Local::endpoint(fresh), error);
-    if (error) return fail(from(error, format("cannot make the socket {}", path), hint));
     auto give_up = [&](Error why) {
         acceptor.close();
         unlink(fresh.c_str());
         return fail(std::move(why));
     };
+    acceptor.open(Local(), error);
+    if (!error) acceptor.bind(Local::endpoint(fresh), error);
+    if (error) return give_up(from(error, format("cannot make the socket {}", path), hint));
     mode_t mode = 0600;
     if (!rights.group.empty()) {
         auto group = find_group(rights.group);

@@ -153,7 +153,9 @@ TEST_CASE("a group may share the socket; one that does not exist may not, and is
         ns, {.config = "[admin]\ngroup = \"no-such-group\"\n[[service]]\nname = \"other\"\n"
                        "ports = [5002]\ntargets = [\"127.0.0.1:9001\"]\nhealth = false\n"});
     CHECK(find_line(wrong.log(), {"warn", "admin: there is no group \"no-such-group\""}));
-    CHECK_FALSE(exists(wrong.socket()));
+    CHECK((about(wrong.socket()).st_mode & 07777) == 0600);
+    CHECK(about(wrong.socket()).st_gid == 0);
+    CHECK(answers_at(wrong.socket()));
 }
 
 TEST_CASE("a socket that is in use is left alone, and a warning; a dead one is replaced") {
@@ -207,6 +209,7 @@ TEST_CASE("what is no socket of ours is never removed, and nothing about the soc
                                             {directory / "datagrams", "make the socket"},
                                             {directory / "file/admin.sock", "directory"},
                                             {"/proc/nowhere/admin.sock", "/proc/nowhere"},
+                                            {"/proc/admin.sock", "cannot make the socket"},
                                             {directory / std::string(200, 'x'), "too long"}}) {
         INFO(path);
         auto proxify = Proxify::start(ns, {.config = web, .flags = {"-b", "--socket", path}});
