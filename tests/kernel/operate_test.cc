@@ -768,12 +768,12 @@ TEST_CASE("reload --dry-run says what would change, and changes nothing") {
         auto text = said(proxify, {"reload", "--dry-run"});
         INFO(text);
         CHECK(text ==
-              "- service mail, ports 5025  (1 session go on until they end)\n"
+              "- service mail, ports 5025  (its session goes on)\n"
               "- ports 5002 of service web  (open connections stay)\n"
               "+ ports 5010-5012 of service web\n"
               "- target 127.0.0.1:9001 of service web  (it keeps 1 session)\n"
-              "+ target 127.0.0.1:9003 of service web\n"
               "~ weight of target 127.0.0.1:9002 of service web: 1 -> 5\n"
+              "+ target 127.0.0.1:9003 of service web\n"
               "~ deny of service web: + 198.51.100.0/24  (live sessions stay)\n"
               "~ balance of service web: as usual -> random\n"
               "+ service new, ports 5030\n"
@@ -848,9 +848,13 @@ TEST_CASE("a reload whose targets are dead is taken back, and traffic works agai
             open.finish();
             CHECK(open.receive_all().end == End::clean);
 
-            // The file is still what it was refused for; a good one is taken.
+            // The file still says what was no good: saved again, it is not tried again; a good
+            // one is taken.
+            const int applied = reloads_applied(proxify.log());
+            replace_file(proxify.config_path(), service("web", "5002", {9009}, quick_checks));
             proxify.reload(service("web", "5003", {9002}, quick_checks));
             CHECK(answered_by(ns, "127.0.0.1:5003") == "b");
+            CHECK(reloads_applied(proxify.log()) == applied + 1);
         }
 }
 

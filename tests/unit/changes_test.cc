@@ -136,7 +136,7 @@ TEST_CASE("what becomes of live sessions is said, and who would be left without 
     CHECK(text(web("", "'10.0.0.2:80'")) ==
           "- target 10.0.0.1:80 of service web (it keeps 2 sessions)\n");
     CHECK(text("[[service]]\nname = 'other'\nports = 80\ntargets = '10.0.0.1:80'\n") ==
-          "- service web, ports 80 (3 sessions go on until they end)\n"
+          "- service web, ports 80 (its 3 sessions go on)\n"
           "+ service other, ports 80\n+ target 10.0.0.1:80 of service other\n");
 
     targets[1]->set_up(false, Time{});

@@ -137,7 +137,7 @@ TEST_CASE("the help shows -b and -p as people know them") {
     auto help = cli::help_text();
     CHECK(contains(help, "enable bpf steering"));
     CHECK(contains(help, "listener port for bpf steering (default 8080)"));
-    CHECK(contains(help, "proxify check"));
+    CHECK(contains(help, "\n  check "));
     CHECK(help.ends_with(".\n"));
     for (auto flag : {"-b ", "-p, --port PORT", "-c, --config FILE", "-h, --help", "--version"})
         CHECK(contains(help, flag));

@@ -71,3 +71,33 @@ TEST_CASE("snapshots follow orders, keep what the file says, and go back to it")
     CHECK_FALSE(nobody->services()[1]->pool.any_available());
     CHECK(picks(*nobody, 2) == "--");
 }
+
+TEST_CASE("an order for one address of a name stays while others come and go") {
+    auto config = config::parse(
+        "service = [{ name = 'web', ports = 80, targets = 'web.example:8' }]", "test.toml");
+    REQUIRE(config);
+    const Orders orders{{{"web", "10.0.0.1:8"}, {.is_drained = true}}};
+    std::shared_ptr<const Snapshot> snapshot;
+    auto resolved = [&](std::vector<Endpoint> endpoints) {
+        snapshot = Snapshot::build(
+            *config, [&](const std::string&) { return endpoints; }, snapshot.get(), Time{}, orders);
+        return snapshot->services()[1]->pool.any_available();
+    };
+    const Endpoint one{Ip::v4(10, 0, 0, 1)}, two{Ip::v4(10, 0, 0, 2)}, three{Ip::v4(10, 0, 0, 3)};
+    CHECK(resolved({one, two}));
+    auto share = [&] {
+        int first = 0;
+        for (int i = 0; i < 6; ++i) {
+            balance::Tried tried;
+            auto choice = snapshot->services()[1]->pool.take(
+                {.client = Ip::v4(198, 51, 100, 7), .random = 1, .tried = tried, .now = Time{}});
+            first += choice.seat && choice.seat.target().text == "10.0.0.1:8";
+        }
+        return first;
+    };
+    CHECK(share() == 0);
+    CHECK(resolved({two, three}));
+    CHECK(resolved({three, one}));
+    CHECK(share() == 0);
+    CHECK_FALSE(resolved({one}));
+}
