@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <fstream>
+#include <iterator>
 #include <ostream>
 #include <thread>
 
@@ -19,41 +21,57 @@ namespace {
 
 constexpr Duration patience = 15s;
 
-http::Request request_for(const Options& options) {
+/// Of another file than the running one proxify is told what is in it: it may stand anywhere.
+Result<http::Request> request_for_plan(const Options& options) {
+    http::Request request{
+        .method = "POST", .path = "/v1/reload", .query = {{"dry_run", "1"}}, .body = {}};
+    if (!options.config_path) return request;
+    std::ifstream file(*options.config_path, std::ios::binary);
+    request.body.assign(std::istreambuf_iterator<char>(file), {});
+    if (!file.good() && request.body.empty())
+        return fail(Error::of("cannot read " + *options.config_path, "-c names the file to try"));
+    request.query = {{"dry_run", "sent"}, {"name", *options.config_path}};
+    return request;
+}
+
+Result<http::Request> request_for(const Options& options) {
     const auto& words = options.arguments;
     switch (options.command) {
         case Command::status:
-            return {.path = "/v1/status"};
+            return http::Request{.path = "/v1/status"};
         case Command::services:
-            return {.path = "/v1/services", .query = options.filters};
+            return http::Request{.path = "/v1/services", .query = options.filters};
         case Command::targets:
-            return {.path = "/v1/targets", .query = options.filters};
+            return http::Request{.path = "/v1/targets", .query = options.filters};
         case Command::sessions:
-            return {.path = "/v1/sessions", .query = options.filters};
+            return http::Request{.path = "/v1/sessions", .query = options.filters};
         case Command::ports:
-            return {.path = "/v1/ports", .query = options.filters};
+            return http::Request{.path = "/v1/ports", .query = options.filters};
         case Command::steering:
-            return {.path = "/v1/steering"};
+            return http::Request{.path = "/v1/steering"};
         case Command::reload: {
+            if (options.dry_run) return request_for_plan(options);
             http::Request request{.method = "POST", .path = "/v1/reload"};
-            if (options.dry_run) request.query["dry_run"] = "1";
             if (options.rollback_if_down)
                 request.query["rollback_if_down_ms"] =
                     format("{}", *options.rollback_if_down / 1ms);
             return request;
         }
         case Command::drain:
-            return {.method = "POST", .path = "/v1/drain", .query = {{"target", words[0]}}};
+            return http::Request{
+                .method = "POST", .path = "/v1/drain", .query = {{"target", words[0]}}};
         case Command::undrain:
-            return {.method = "POST", .path = "/v1/undrain", .query = {{"target", words[0]}}};
+            return http::Request{
+                .method = "POST", .path = "/v1/undrain", .query = {{"target", words[0]}}};
         case Command::set_weight:
-            return {.method = "POST",
-                    .path = "/v1/set-weight",
-                    .query = {{"target", words[0]}, {"weight", words[1]}}};
+            return http::Request{.method = "POST",
+                                 .path = "/v1/set-weight",
+                                 .query = {{"target", words[0]}, {"weight", words[1]}}};
         case Command::kill:
-            return {.method = "POST", .path = "/v1/kill", .query = {{"session", words[0]}}};
+            return http::Request{
+                .method = "POST", .path = "/v1/kill", .query = {{"session", words[0]}}};
         default:
-            return {};
+            return http::Request{};
     }
 }
 
@@ -144,7 +162,8 @@ struct Answer {
 };
 
 Result<Answer> ask_once(const Options& options, const std::string& socket) {
-    TRY_TO(body, ask(socket, request_for(options)));
+    TRY_TO(request, request_for(options));
+    TRY_TO(body, ask(socket, request));
     if (options.rollback_if_down && !options.dry_run) {
         TRY_TO(settled, await_verdict(socket, *options.rollback_if_down, std::move(body)));
         body = std::move(settled);

@@ -69,7 +69,7 @@ static constexpr FlagInfo flag_infos[] = {
     {"target", 0, "ADDRESS", "sessions with this target only"},
     {"client", 0, "ADDRESS", "sessions of this client only"},
     {"limit", 0, "COUNT", "so many sessions, the oldest"},
-    {"dry-run", 0, "", "say what reload would change, and change nothing"},
+    {"dry-run", 0, "", "say what reload would change (or the file of -c), and change nothing"},
     {"rollback-if-down", 0, "TIME",
      "take the reload back when a service loses its last target within this time"},
     {"help", 'h', "", "print this help"},

@@ -161,6 +161,9 @@ void end_session(Server& server, const Request& request, const Answer& answer) {
 }
 
 void reload(Server& server, const Request& request, const Answer& answer) {
+    if (value_of(request, "dry_run") == "sent")
+        return reply(answer,
+                     server.plan_change(config::parse(request.body, value_of(request, "name"))));
     if (request.query.contains("dry_run")) return reply(answer, server.plan_reload());
     std::optional<Duration> watch;
     if (auto milliseconds = number_of<uint32_t>(request, "rollback_if_down_ms"))

@@ -70,10 +70,11 @@ std::vector<worker::Worker*> Server::everyone() const {
 
 // ---- reload
 
-Result<report::Plan> Server::plan_reload() {
-    TRY_TO(config, load());
+Result<report::Plan> Server::plan_change(Result<config::Config> next) const {
+    TRY_TO(config, std::move(next));
+    if (options_.socket) config.admin.socket = *options_.socket;
     TRY(check_change(config));
-    return plan_change(*snapshot_, config);
+    return control::plan_change(*snapshot_, config);
 }
 
 report::Reload Server::reload_now(std::optional<Duration> watch) {

@@ -56,8 +56,9 @@ class Server {
     /// Every worker, those that were retired as well.
     std::vector<worker::Worker*> everyone() const;
 
-    /// What a reload of the file would change.
-    Result<report::Plan> plan_reload();
+    /// What a reload of the file would change, or of another one.
+    Result<report::Plan> plan_reload() const { return plan_change(load()); }
+    Result<report::Plan> plan_change(Result<config::Config> next) const;
     /// Reloads the file. With `watch` the config from before comes back when, within that time, a
     /// service loses its last target that is up, or half of all targets go. An edit may have been
     /// seen and applied before the operator asked: one that is no older than `watch` is watched

@@ -44,10 +44,11 @@ Result<Response> ask(const std::string& socket_path, const Request& request, Dur
     if (error) return fail(cannot_ask(socket_path, error));
     stream.socket().assign(asio::local::stream_protocol(), connected.release());
 
-    beast::http::request<beast::http::empty_body> message{
+    beast::http::request<beast::http::string_body> message{
         beast::http::string_to_verb(request.method), target_of(request), 11};
     message.set(beast::http::field::host, "localhost");
     message.keep_alive(false);
+    message.body() = request.body;
     message.prepare_payload();
     beast::flat_buffer buffer;
     beast::http::response_parser<beast::http::string_body> parser;

@@ -34,7 +34,8 @@ namespace {
 
 constexpr size_t connections_max = 32;  ///< at each door
 constexpr size_t header_size_max = 16 * 1024;
-constexpr size_t body_size_max = 64 * 1024;
+constexpr size_t body_size_max[] = {
+    4 << 20, 64 * 1024};  ///< by door: a whole targets.toml, or no more than politeness
 constexpr auto step_time_max = std::chrono::seconds(10);  ///< to ask, to be answered, to read
 
 Response complaint(unsigned status, std::string_view text) {
@@ -97,7 +98,7 @@ class Connection : public std::enable_shared_from_this<Connection<Protocol>>, Wa
     void read() {
         parser_.emplace();
         parser_->header_limit(header_size_max);
-        parser_->body_limit(body_size_max);
+        parser_->body_limit(body_size_max[static_cast<size_t>(door_)]);
         waits(true);
         beast::http::async_read(stream_, buffer_, *parser_,
                                 [self = this->shared_from_this()](ErrorCode error, size_t) {
@@ -141,9 +142,10 @@ class Connection : public std::enable_shared_from_this<Connection<Protocol>>, Wa
                 if (auto self = weak.lock(); self && self->number_ == number) self->write(render());
             });
         };
-        house_.lock()->handler(
-            read_target(std::string(message.method_string()), std::string(message.target())), door_,
-            std::move(answer));
+        Request request =
+            read_target(std::string(message.method_string()), std::string(message.target()));
+        request.body = message.body();
+        house_.lock()->handler(request, door_, std::move(answer));
     }
 
     void write(Response response, bool is_last = false) {
@@ -251,7 +253,9 @@ Server::Server(Handler handler) : impl_(std::make_unique<Impl>()) {
 }
 
 Server::~Server() {
-    impl_->house->context.stop();
+    // Behind the answers that are there already: who kills the last session of a proxify that leaves
+    // is to hear of it.
+    asio::post(impl_->house->context, [this] { impl_->house->context.stop(); });
     if (impl_->thread.joinable()) impl_->thread.join();
     if (!impl_->path.empty() && file_at(impl_->path) == impl_->file) unlink(impl_->path.c_str());
 }

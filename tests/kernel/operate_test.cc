@@ -82,6 +82,11 @@ std::string refused(const Proxify& proxify, std::vector<std::string> arguments) 
     return finished.err;
 }
 
+/// The log is written a moment after.
+bool logged(const Proxify& proxify, const std::vector<std::string>& words) {
+    return eventually([&] { return find_line(proxify.log(), words).has_value(); });
+}
+
 Json json(const Proxify& proxify, std::vector<std::string> arguments) {
     arguments.push_back("--json");
     auto text = said(proxify, std::move(arguments));
@@ -552,7 +557,7 @@ TEST_CASE("when the last target is drained, clients are refused at once and the 
     Stream open = stay(ns);
     auto text = said(proxify, {"drain", "127.0.0.1:9001"});
     CHECK(find_line(text, {"warning: service web has no target that is up", "refuse"}));
-    CHECK(find_line(proxify.log(), {"warn", "service web has no target"}));
+    CHECK(logged(proxify, {"warn", "service web has no target"}));
     CHECK(Stream::dial_error(ns, web_port) == ECONNREFUSED);
     CHECK(json(proxify, {"services"})["services"].items[0]["state"].text == "down");
     CHECK(proxify.ask({"drain", "127.0.0.1:9001"}).exit_code == 0);  // again: the same
@@ -790,6 +795,24 @@ TEST_CASE("reload --dry-run says what would change, and changes nothing") {
                         {{"sign", Kind::string}, {"what", Kind::string}, {"effect", Kind::string}});
     }
     {
+        // A file that stands elsewhere.
+        TempDir elsewhere;
+        const auto path = elsewhere / "new.toml";
+        CHECK(find_line(refused(proxify, {"reload", "--dry-run", "-c", path}), {"cannot read"}));
+        write_file(path, service("web", "5001, 5002", {9001, 9002}));
+        CHECK(said(proxify, {"reload", "--dry-run", "-c", path}) ==
+              "- service mail, ports 5025  (its session goes on)\n");
+        CHECK(json(proxify, {"reload", "--dry-run", "-c", path})["changes"].items.size() == 1);
+        write_file(path, "service = 5\n");
+        CHECK(find_line(refused(proxify, {"reload", "--dry-run", "-c", path}), {path + ":1:"}));
+        // As large as a file gets.
+        std::string many = "[[service]]\nname = \"web\"\nports = [\"1000-4999\"]\ntargets = [";
+        for (int i = 0; i < 10'000; ++i)
+            many += "\"10.0." + std::to_string(i / 250) + "." + std::to_string(i % 250) + ":80\", ";
+        write_file(path, many + "]\n");
+        CHECK(lines_of(said(proxify, {"reload", "--dry-run", "-c", path})).size() > 10'000);
+    }
+    {
         KeepsSaving editor(proxify.config_path(),
                            "[proxify]\nlisten = 8099\n" + service("web", "5001", {9001}));
         auto trouble = refused(proxify, {"reload", "--dry-run"});
@@ -840,8 +863,8 @@ TEST_CASE("a reload whose targets are dead is taken back, and traffic works agai
             INFO(done.out + done.err + proxify.log());
             CHECK(done.exit_code == 1);
             CHECK(find_line(done.out, {"rolled-back: service web has no target left that is up"}));
-            CHECK(find_line(proxify.log(), {"error", "reload: service web has no target left",
-                                            "the config from before is back"}));
+            CHECK(logged(proxify, {"error", "reload: service web has no target left",
+                                   "the config from before is back"}));
             CHECK(answered_by(ns, web_port) == "a");
             CHECK(Stream::dial_error(ns, "127.0.0.1:5002") == ECONNREFUSED);
             CHECK(json(proxify, {"status"})["reload"]["state"].text == "rolled-back");
@@ -886,7 +909,7 @@ TEST_CASE("a reload that loses nothing is kept; so is one that removes a service
     INFO(done.out + done.err + proxify.log());
     CHECK(done.exit_code == 0);
     CHECK(find_line(done.out, {"kept: 1 service"}));
-    CHECK(find_line(proxify.log(), {"reload: kept, after 1s"}));
+    CHECK(logged(proxify, {"reload: kept, after 1s"}));
     CHECK(answered_by(ns, web_port) == "b");
     // Long ago: there is nothing left to watch.
     CHECK(said(proxify, {"reload", "--rollback-if-down", "100ms"}).starts_with("unchanged: "));
