@@ -34,8 +34,8 @@ namespace {
 
 constexpr size_t connections_max = 32;  ///< at each door
 constexpr size_t header_size_max = 16 * 1024;
-constexpr size_t body_size_max[] = {
-    4 << 20, 64 * 1024};  ///< by door: a whole targets.toml, or no more than politeness
+/// By door: a whole targets.toml, or nothing to speak of.
+constexpr size_t body_size_max[] = {4 << 20, 64 * 1024};
 constexpr auto step_time_max = std::chrono::seconds(10);  ///< to ask, to be answered, to read
 
 Response complaint(unsigned status, std::string_view text) {
@@ -253,8 +253,8 @@ Server::Server(Handler handler) : impl_(std::make_unique<Impl>()) {
 }
 
 Server::~Server() {
-    // Behind the answers that are there already: who kills the last session of a proxify that leaves
-    // is to hear of it.
+    // Behind the answers that are there already: who kills the last session of a proxify that
+    // leaves is to hear of it.
     asio::post(impl_->house->context, [this] { impl_->house->context.stop(); });
     if (impl_->thread.joinable()) impl_->thread.join();
     if (!impl_->path.empty() && file_at(impl_->path) == impl_->file) unlink(impl_->path.c_str());

@@ -137,41 +137,43 @@ TEST_CASE("zsh takes the script, and completes with it") {
     CHECK(syntax.exit_code == 0);
     CHECK(syntax.err.empty());
 
-    // zsh completes only on a terminal: one of its own, in which what is offered is listed.
-    auto offered = [&](const std::string& line) {
+    // zsh completes only on a terminal: one of its own, in which ^X lists what there is, and which
+    // is read until `last` has come.
+    auto offered = [&](const std::string& line, const std::string& last) {
         Finished done = scripts.run(
             {"zsh", "-f", "-c",
              "zmodload zsh/zpty\n"
-             "zpty -b shell 'PS1= zsh -f -i'\n"
-             "zpty -w shell 'PROMPT= ; unsetopt zle_bracketed_paste 2>/dev/null; "
-             "autoload -U compinit; compinit -u -D; source ./zsh; zstyle \":completion:*\" "
-             "list-separator \"#\"; LISTMAX=9999; stty columns 200; bindkey \"^X\" list-choices; "
-             "print READY'\n"
-             "local all= part= i\n"
-             "for ((i = 0; i < 300; i++)); do zpty -r -t shell part && all+=$part; "
-             "[[ $all == *READY*READY* ]] && break; sleep 0.02; done\n"
-             "all=; zpty -w -n shell \"$1\"$'\\x18'\n"
-             "local quiet=0\n"
-             "for ((i = 0; i < 300 && quiet < 30; i++)); do\n"
-             "  if zpty -r -t shell part; then all+=$part; quiet=0; "
-             "elif [[ -n $all ]]; then ((++quiet)); fi; sleep 0.02; done\n"
-             "zpty -d shell; print -r -- \"$all\"",
-             "zsh", line});
+             "read_until() {\n"
+             "  local part i; all=\n"
+             "  for ((i = 0; i < 1000; i++)); do\n"
+             "    zpty -r -t shell part && { all+=$part; continue }\n"
+             "    [[ $all == *$1* ]] && return; sleep 0.01\n"
+             "  done\n"
+             "}\n"
+             "zpty -b shell 'zsh -f -i'\n"
+             "zpty -w shell 'PROMPT=; autoload -U compinit; compinit -u -D; source ./zsh; "
+             "LISTMAX=9999; stty columns 200; bindkey \"^X\" list-choices; print READ''Y'\n"
+             "read_until READY\n"
+             "zpty -w -n shell $1$'\\x18'\n"
+             "read_until $2\n"
+             "zpty -d shell; print -r -- $all",
+             "zsh", line, last});
         INFO(line << "\n" << done.out << done.err);
         CHECK(done.err.empty());
+        CHECK(done.out.find(last) != std::string::npos);
         return done.out;
     };
-    auto commands = offered("proxify ");
+    auto commands = offered("proxify ", "print the version");
     INFO(commands);
     for (const auto& word : all_words()) CHECK(commands.find(word) != std::string::npos);
-    auto flags = offered("proxify reload --");
+    auto flags = offered("proxify reload --", "--socket");
     INFO(flags);
     CHECK(flags.find("--dry-run") != std::string::npos);
     CHECK(flags.find("--rollback-if-down") != std::string::npos);
     CHECK(flags.find("--limit") == std::string::npos);
-    CHECK(offered("proxify drain ").find("web/127.0.0.1:9001") != std::string::npos);
-    CHECK(offered("proxify --json kill ").find("118") != std::string::npos);
-    CHECK(offered("proxify targets --service ").find("mail") != std::string::npos);
+    offered("proxify drain ", "web/127.0.0.1:9001");
+    offered("proxify --json kill ", "118");
+    offered("proxify targets --service ", "mail");
 }
 
 TEST_CASE("fish takes the script, and completes with it") {
