@@ -4,11 +4,18 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <atomic>
+#include <mutex>
+#include <optional>
 #include <random>
+#include <thread>
+#include <vector>
 
 #include "base/fd.h"
 #include "http/client.h"
+#include "http/server.h"
 #include "support/catch.h"
+#include "support/eventually.h"
 #include "support/temp_dir.h"
 
 using namespace proxify;
@@ -103,4 +110,105 @@ TEST_CASE("whoever asks waits no longer than it has patience for") {
     CHECK(trouble(path).find("does not answer within 100ms") != std::string::npos);
     CHECK(trouble(directory / "none").find("No such file") != std::string::npos);
     CHECK(trouble(directory / std::string(200, 'x')).find("too long") != std::string::npos);
+}
+
+// ---- the server
+
+namespace {
+
+http::Render saying(const std::string& text) {
+    return [text] { return http::Response{.type = "text/plain", .body = text}; };
+}
+
+/// Answers in every way that there is: /at-once, /twice, /later from another thread, /kept when
+/// the test says so, /dropped never.
+struct Oracle {
+    Oracle() {
+        REQUIRE(server->listen(path, {}));
+        server->start();
+    }
+    ~Oracle() {
+        server.reset();
+        for (auto& thread : threads) thread.join();
+    }
+
+    void take(const Request& request, const http::Answer& answer) {
+        if (request.path == "/at-once") answer(saying("at once"));
+        if (request.path == "/echo") answer(saying(request.body));
+        if (request.path == "/twice") {
+            answer(saying("one"));
+            answer(saying("two"));
+        }
+        std::lock_guard guard(lock);
+        if (request.path == "/later")
+            threads.emplace_back([answer] {
+                answer(saying("later"));
+                answer(saying("too late"));
+            });
+        if (request.path == "/kept") kept.push_back(answer);
+    }
+    std::string ask(const std::string& where, Duration patience = 5s, std::string body = {}) const {
+        auto answer =
+            http::ask(path, {.method = "POST", .path = where, .query = {}, .body = std::move(body)},
+                      patience);
+        return answer ? answer->body : "nothing";
+    }
+
+    test::TempDir directory;
+    const std::string path = directory / "socket";
+    std::mutex lock;
+    std::vector<std::thread> threads;
+    std::vector<http::Answer> kept;
+    std::optional<http::Server> server{
+        std::in_place, [this](const Request& request, http::Door, const http::Answer& answer) {
+            take(request, answer);
+        }};
+};
+
+}  // namespace
+
+TEST_CASE("the first answer counts, from whatever thread; one that comes too late is nobody's") {
+    Oracle oracle;
+    CHECK(oracle.ask("/at-once") == "at once");
+    CHECK(oracle.ask("/twice") == "one");
+    CHECK(oracle.ask("/later") == "later");
+    const std::string large(1 << 20, 'x');
+    CHECK(oracle.ask("/echo", 5s, large) == large);
+    CHECK(oracle.ask("/kept", 50ms) == "nothing");
+    CHECK(oracle.ask("/dropped", 50ms) == "nothing");
+    REQUIRE(oracle.kept.size() == 1);
+    oracle.kept[0](saying("at last"));  // the client has gone
+    CHECK(oracle.ask("/at-once") == "at once");
+
+    CHECK(oracle.ask("/kept", 50ms) == "nothing");
+    oracle.server.reset();
+    for (auto& answer : oracle.kept) answer(saying("when all is gone"));
+    CHECK(oracle.ask("/at-once") == "nothing");
+}
+
+TEST_CASE("a server can go at any moment, whoever asks and answers meanwhile") {
+    for (int round = 0; round < 20; ++round) {
+        Oracle oracle;
+        std::atomic<bool> enough = false;
+        std::atomic<int> answered = 0, strange = 0;
+        std::vector<std::thread> clients;
+        for (const char* where : {"/at-once", "/twice", "/later", "/kept"})
+            clients.emplace_back([&, where] {
+                const std::map<std::string, std::string> right{
+                    {"/at-once", "at once"}, {"/twice", "one"}, {"/later", "later"}};
+                while (!enough) {
+                    auto said = oracle.ask(where, 20ms);
+                    answered += said != "nothing";
+                    auto wanted = right.find(where);
+                    strange +=
+                        said != "nothing" && (wanted == right.end() || said != wanted->second);
+                }
+            });
+        CHECK(test::eventually([&] { return answered > 50; }));
+        oracle.server.reset();
+        enough = true;
+        for (auto& client : clients) client.join();
+        for (auto& answer : oracle.kept) answer(saying("when all is gone"));
+        CHECK(strange == 0);
+    }
 }
