@@ -3,7 +3,10 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
+#include <fstream>
+#include <iterator>
 #include <ostream>
 #include <thread>
 
@@ -26,44 +29,60 @@ Error refusal(const http::Response& answer) {
     return Error::of(format("the running proxify answers with status {}", answer.status));
 }
 
-http::Request request_for(const Options& options) {
+/// Of another file than the running one proxify is told what is in it: it may stand anywhere.
+Result<http::Request> request_for_plan(const Options& options) {
+    http::Request request{
+        .method = "POST", .path = "/v1/reload", .query = {{"dry_run", "1"}}, .body = {}};
+    if (!options.config_path) return request;
+    std::ifstream file(*options.config_path, std::ios::binary);
+    request.body.assign(std::istreambuf_iterator<char>(file), {});
+    if (!file.good() && request.body.empty())
+        return fail(Error::of("cannot read " + *options.config_path, "-c names the file to try"));
+    request.query = {{"dry_run", "sent"}, {"name", *options.config_path}};
+    return request;
+}
+
+Result<http::Request> request_for(const Options& options) {
     const auto& words = options.arguments;
     switch (options.command) {
         case Command::status:
-            return {.path = "/v1/status"};
+            return http::Request{.path = "/v1/status"};
         case Command::services:
-            return {.path = "/v1/services", .query = options.filters};
+            return http::Request{.path = "/v1/services", .query = options.filters};
         case Command::targets:
-            return {.path = "/v1/targets", .query = options.filters};
+            return http::Request{.path = "/v1/targets", .query = options.filters};
         case Command::sessions:
-            return {.path = "/v1/sessions", .query = options.filters};
+            return http::Request{.path = "/v1/sessions", .query = options.filters};
         case Command::ports:
-            return {.path = "/v1/ports", .query = options.filters};
+            return http::Request{.path = "/v1/ports", .query = options.filters};
         case Command::steering:
-            return {.path = "/v1/steering"};
+            return http::Request{.path = "/v1/steering"};
         case Command::explain:
-            return {.path = "/v1/explain",
-                    .query = {{"client", words[0]}, {"destination", words[1]}}};
+            return http::Request{.path = "/v1/explain",
+                                 .query = {{"client", words[0]}, {"destination", words[1]}}};
         case Command::reload: {
+            if (options.dry_run) return request_for_plan(options);
             http::Request request{.method = "POST", .path = "/v1/reload"};
-            if (options.dry_run) request.query["dry_run"] = "1";
             if (options.rollback_if_down)
                 request.query["rollback_if_down_ms"] =
                     format("{}", *options.rollback_if_down / 1ms);
             return request;
         }
         case Command::drain:
-            return {.method = "POST", .path = "/v1/drain", .query = {{"target", words[0]}}};
+            return http::Request{
+                .method = "POST", .path = "/v1/drain", .query = {{"target", words[0]}}};
         case Command::undrain:
-            return {.method = "POST", .path = "/v1/undrain", .query = {{"target", words[0]}}};
+            return http::Request{
+                .method = "POST", .path = "/v1/undrain", .query = {{"target", words[0]}}};
         case Command::set_weight:
-            return {.method = "POST",
-                    .path = "/v1/set-weight",
-                    .query = {{"target", words[0]}, {"weight", words[1]}}};
+            return http::Request{.method = "POST",
+                                 .path = "/v1/set-weight",
+                                 .query = {{"target", words[0]}, {"weight", words[1]}}};
         case Command::kill:
-            return {.method = "POST", .path = "/v1/kill", .query = {{"session", words[0]}}};
+            return http::Request{
+                .method = "POST", .path = "/v1/kill", .query = {{"session", words[0]}}};
         default:
-            return {};
+            return http::Request{};
     }
 }
 
@@ -111,7 +130,9 @@ Result<std::string> await_verdict(const std::string& socket, Duration time, std:
         TRY_TO(answer, answer_to(socket, {.path = "/v1/status"}, patience));
         TRY_TO(status, report::from_json<report::Status>(answer));
         reload = status.reload;
-        if (reload.number != number) break;
+        if (reload.number == number) continue;
+        reload.state = "replaced";
+        reload.text = "another reload came while this one was watched: " + reload.text;
     }
     return report::to_json(reload);
 }
@@ -119,23 +140,26 @@ Result<std::string> await_verdict(const std::string& socket, Duration time, std:
 bool has_failed(const Options& options, const std::string& body) {
     if (options.command != Command::reload || options.dry_run) return false;
     auto reload = report::from_json<report::Reload>(body);
-    return !reload || reload->state == "refused" || reload->state == "rolled-back";
+    constexpr std::string_view failures[] = {"refused", "rolled-back", "replaced"};
+    return !reload || std::ranges::find(failures, reload->state) != std::end(failures);
 }
 
-Result<int> ask_once(const Options& options, const std::string& socket, std::ostream& out) {
-    TRY_TO(body, answer_to(socket, request_for(options), patience));
+struct Answer {
+    std::string text;
+    int exit_code;
+};
+
+Result<Answer> ask_once(const Options& options, const std::string& socket) {
+    TRY_TO(request, request_for(options));
+    TRY_TO(body, answer_to(socket, request, patience));
     if (options.rollback_if_down && !options.dry_run) {
         TRY_TO(settled, await_verdict(socket, *options.rollback_if_down, std::move(body)));
         body = std::move(settled);
     }
-    if (options.json) {
-        out << body;
-    } else {
-        TRY_TO(text, show_answer(options, body));
-        out << text;
-    }
-    out.flush();
-    return has_failed(options, body) ? exit_failed : exit_done;
+    const int exit_code = has_failed(options, body) ? exit_failed : exit_done;
+    if (options.json) return Answer{std::move(body), exit_code};
+    TRY_TO(text, show_answer(options, body));
+    return Answer{std::move(text), exit_code};
 }
 
 }  // namespace
@@ -165,13 +189,13 @@ int run_ask(const Options& options, std::ostream& out, std::ostream& err) {
     }
     const bool clears = options.watch && !options.json && isatty(STDOUT_FILENO);
     for (;;) {
-        if (clears) out << "\x1b[H\x1b[2J";
-        auto done = ask_once(options, *socket, out);
-        if (!done) {
-            err << done.error().text() << '\n';
+        auto answer = ask_once(options, *socket);
+        if (!answer) {
+            err << answer.error().text() << '\n';
             return exit_failed;
         }
-        if (!options.watch || !out) return *done;
+        out << (clears ? "\x1b[H\x1b[2J" : "") << answer->text << std::flush;
+        if (!options.watch || !out) return answer->exit_code;
         std::this_thread::sleep_for(*options.watch);
         if (!clears && !options.json) out << '\n';
     }

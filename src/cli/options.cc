@@ -76,7 +76,7 @@ static constexpr FlagInfo flag_infos[] = {
     {"target", 0, "ADDRESS", "sessions with this target only"},
     {"client", 0, "ADDRESS", "sessions of this client only"},
     {"limit", 0, "COUNT", "so many sessions, the oldest"},
-    {"dry-run", 0, "", "say what reload would change, and change nothing"},
+    {"dry-run", 0, "", "say what reload would change (or the file of -c), and change nothing"},
     {"rollback-if-down", 0, "TIME",
      "take the reload back when a service loses its last target within this time"},
     {"help", 'h', "", "print this help"},
@@ -120,6 +120,7 @@ static cxxopts::Options known_options() {
 static std::vector<std::string> as_cxxopts_reads(int argc, const char* const* argv);
 static Result<uint16_t> read_port(const std::string& text);
 static Result<Duration> read_duration(std::string_view flag, const std::string& text);
+static Result<> check_count(std::string_view flag, const std::string& text);
 static Error unknown_flag(const std::string& flag);
 static Result<const CommandInfo*> read_command(const std::vector<std::string>& words);
 
@@ -152,6 +153,8 @@ static Result<Options> read(const cxxopts::ParseResult& given) {
         return fail(Error::of("--socket names no file", try_help));
     for (auto name : {"service", "target", "client", "limit"})
         if (given.count(name)) options.filters[name] = text(name);
+    if (auto limit = options.filters.find("limit"); limit != options.filters.end())
+        TRY(check_count("limit", limit->second));
     if (given.count("watch")) {
         TRY_TO(pause, read_duration("watch", text("watch")));
         options.watch = pause;
@@ -236,6 +239,13 @@ static Result<Duration> read_duration(std::string_view flag, const std::string& 
             format("--{}: expected a time from 100ms to 24h, found {}", flag, quoted(text)),
             "write 30s, 500ms or 2m"));
     return *duration;
+}
+
+static Result<> check_count(std::string_view flag, const std::string& text) {
+    const bool is_number = !text.empty() && text.find_first_not_of("0123456789") == text.npos;
+    if (is_number && text.size() <= 9) return {};
+    return fail(Error::of(format("--{}: expected a number, found {}", flag, quoted(text)),
+                          "write how many"));
 }
 
 static std::string did_you_mean(std::string_view near) {

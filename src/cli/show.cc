@@ -9,9 +9,12 @@
 
 namespace proxify::cli {
 
-using config::printable;
-
 namespace {
+
+/// All of it, on one line, whatever bytes are in it.
+std::string printable(std::string_view text) {
+    return config::printable(text, text.npos);
+}
 
 std::string joined(const std::vector<std::string>& words, size_t width_max) {
     std::string out;
@@ -62,8 +65,9 @@ std::string show(const report::Status& status) {
         {"workers", format("{}", status.workers)},
     };
     if (!status.user.empty()) lines.insert(lines.begin() + 1, {"user", status.user});
-    if (reload.state != "none") lines.emplace_back("reload", reload.state + ": " + reload.text);
-    for (const auto& warning : reload.warnings) lines.emplace_back("", warning);
+    if (reload.state != "none")
+        lines.emplace_back("reload", reload.state + ": " + printable(reload.text));
+    for (const auto& warning : reload.warnings) lines.emplace_back("", printable(warning));
     if (status.log_dropped != 0)
         lines.emplace_back("log", format("{} dropped", counted(status.log_dropped, "line")));
     if (status.is_behind)

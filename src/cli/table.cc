@@ -7,12 +7,19 @@
 
 namespace proxify::cli {
 
+/// In letters; of UTF-8 each has one byte that is not 10xxxxxx.
+static size_t width_of(const std::string& text) {
+    return static_cast<size_t>(
+        std::ranges::count_if(text, [](char c) { return (c & 0xC0) != 0x80; }));
+}
+
 static std::string join(const std::vector<std::string>& cells, const std::vector<size_t>& widths,
                         const std::vector<bool>& right) {
     std::string out;
-    for (size_t i = 0; i < cells.size(); ++i)
-        out += right[i] ? format("{:>{}}  ", cells[i], widths[i])
-                        : format("{:<{}}  ", cells[i], widths[i]);
+    for (size_t i = 0; i < cells.size(); ++i) {
+        const std::string blanks(widths[i] - width_of(cells[i]), ' ');
+        out += (right[i] ? blanks + cells[i] : cells[i] + blanks) + "  ";
+    }
     return out.substr(0, out.find_last_not_of(' ') + 1) + "\n";
 }
 
@@ -23,10 +30,10 @@ std::string Table::text() const {
     for (auto& title : titles) {
         right.push_back(title.starts_with('>'));
         if (right.back()) title.erase(0, 1);
-        widths.push_back(title.size());
+        widths.push_back(width_of(title));
     }
     for (const auto& row : rows_)
-        for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+        for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width_of(row[i]));
     std::string out = join(titles, widths, right);
     for (const auto& row : rows_) out += join(row, widths, right);
     return out;
@@ -42,9 +49,9 @@ std::string labelled(const std::vector<std::pair<std::string, std::string>>& lin
 
 std::string short_time(double seconds) {
     const double ms = seconds * 1000;
-    if (ms < 10) return format("{:.1f}ms", ms);
-    if (ms < 1000) return format("{:.0f}ms", ms);
-    if (seconds < 10) return format("{:.1f}s", seconds);
+    if (ms < 9.95) return format("{:.1f}ms", ms);
+    if (ms < 999.5) return format("{:.0f}ms", ms);
+    if (seconds < 9.95) return format("{:.1f}s", seconds);
     if (seconds < 120) return format("{:.0f}s", seconds);
     if (seconds < 7200) return format("{:.0f}m", seconds / 60);
     if (seconds < 172800) return format("{:.0f}h", seconds / 3600);

@@ -288,8 +288,7 @@ std::string listed(const std::vector<StatusRange>& ranges) {
     return out;
 }
 
-std::string printable(std::string_view text) {
-    constexpr size_t bytes_max = 100;
+std::string printable(std::string_view text, size_t bytes_max) {
     std::string out;
     for (size_t i = 0; i < text.size(); ++i) {
         auto byte = static_cast<unsigned char>(text[i]);

@@ -46,7 +46,7 @@ Understood<pattern::Pattern> read_pattern(std::string_view text);
 std::string listed(const std::vector<StatusRange>& ranges);
 
 /// Text for a message: on one line, without control characters, shortened when it is very long.
-std::string printable(std::string_view text);
+std::string printable(std::string_view text, size_t bytes_max = 100);
 /// The same in double quotes.
 std::string quoted(std::string_view text);
 

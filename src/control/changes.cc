@@ -93,6 +93,7 @@ class Planner {
                 add(service);
             foretell(service);
         }
+        if (plan_.changes.empty() && before_ != next_) note("~", "order of the services");
         return std::move(plan_);
     }
 
@@ -160,7 +161,9 @@ class Planner {
         const auto* service = find(running_, old.name);
         const uint64_t sessions = service ? service->pool.admission().sessions() : 0;
         note("-", format("service {}, ports {}", old.name, ports_text(ports_of(old))),
-             sessions == 0 ? "" : sessions_text(sessions) + " go on until they end");
+             sessions == 0   ? ""
+             : sessions == 1 ? "its session goes on"
+                             : format("its {} sessions go on", sessions));
     }
 
     void add(const config::Service& service) {

@@ -42,10 +42,29 @@ std::optional<T> number_of(const Request& request, const std::string& name) {
     return value;
 }
 
-/// What is asked about a value: "" stands for any.
 template <class T>
-void keep_service(std::vector<T>& all, std::string T::* name, const std::string& wanted) {
-    if (!wanted.empty()) std::erase_if(all, [&](const T& one) { return one.*name != wanted; });
+void reply(const Answer& answer, Result<T> result) {
+    answer([result = std::move(result)] {
+        return result ? page(*result) : trouble(result.error(), 409);
+    });
+}
+
+/// Of `all` only what is about the service that was asked for, if one was.
+template <class List, class T>
+void reply_of_service(const Server& server, const Request& request, const Answer& answer, List list,
+                      std::vector<T> List::* all, std::string T::* name) {
+    const auto wanted = value_of(request, "service");
+    if (!wanted.empty()) {
+        const auto services = server.services().services;
+        if (std::ranges::find(services, wanted, &report::Service::name) == services.end())
+            return answer([wanted] {
+                return trouble(Error::of(format("there is no service \"{}\"", wanted),
+                                         "`proxify services` lists them"),
+                               404);
+            });
+        std::erase_if(list.*all, [&](const T& one) { return one.*name != wanted; });
+    }
+    answer([list = std::move(list)] { return page(list); });
 }
 
 /// Sessions of all workers, on their way to whoever asked. Each worker has a list of its own and a
@@ -90,6 +109,8 @@ class Survey {
 };
 
 void list_sessions(Server& server, const Request& request, const Answer& answer) {
+    if (request.query.contains("limit") && !number_of<size_t>(request, "limit"))
+        return answer([] { return trouble(Error::of("limit is a number of sessions"), 400); });
     const auto workers = server.everyone();
     auto survey = std::make_shared<Survey>(request, workers.size(), answer);
     for (size_t i = 0; i < workers.size(); ++i)
@@ -147,13 +168,6 @@ std::optional<Address> client_of(const std::string& text) {
     return {};
 }
 
-template <class T>
-void reply(const Answer& answer, Result<T> result) {
-    answer([result = std::move(result)] {
-        return result ? page(*result) : trouble(result.error(), 409);
-    });
-}
-
 void explain(Server& server, const Request& request, const Answer& answer) {
     auto client = client_of(value_of(request, "client"));
     auto destination = Address::parse(value_of(request, "destination"));
@@ -168,6 +182,9 @@ void explain(Server& server, const Request& request, const Answer& answer) {
 }
 
 void reload(Server& server, const Request& request, const Answer& answer) {
+    if (value_of(request, "dry_run") == "sent")
+        return reply(answer,
+                     server.plan_change(config::parse(request.body, value_of(request, "name"))));
     if (request.query.contains("dry_run")) return reply(answer, server.plan_reload());
     std::optional<Duration> watch;
     if (auto milliseconds = number_of<uint32_t>(request, "rollback_if_down_ms"))
@@ -202,8 +219,11 @@ std::vector<Error> Desk::open(const config::Admin& doors, std::optional<unsigned
     std::vector<Error> closed;
     if (!doors.socket.empty())
         if (auto opened = http_.listen(doors.socket, {.group = doors.group, .owner = owner});
-            !opened)
+            !opened) {
             closed.push_back(std::move(opened).error());
+            // Where it is the group that is wrong, the owner comes in all the same.
+            if (!doors.group.empty()) (void)http_.listen(doors.socket, {.owner = owner});
+        }
     if (doors.http)
         if (auto opened = http_.listen(*doors.http); !opened)
             closed.push_back(std::move(opened).error());
@@ -224,21 +244,18 @@ void Desk::take(const Request& request, http::Door door, const Answer& answer) {
          }},
         {"/v1/services", false,
          [](Server& server, const Request& request, const Answer& answer) {
-             auto services = server.services();
-             keep_service(services.services, &report::Service::name, value_of(request, "service"));
-             answer([services = std::move(services)] { return page(services); });
+             reply_of_service(server, request, answer, server.services(),
+                              &report::Services::services, &report::Service::name);
          }},
         {"/v1/targets", false,
          [](Server& server, const Request& request, const Answer& answer) {
-             auto targets = server.targets();
-             keep_service(targets.targets, &report::Target::service, value_of(request, "service"));
-             answer([targets = std::move(targets)] { return page(targets); });
+             reply_of_service(server, request, answer, server.targets(), &report::Targets::targets,
+                              &report::Target::service);
          }},
         {"/v1/ports", false,
          [](Server& server, const Request& request, const Answer& answer) {
-             auto ports = server.ports();
-             keep_service(ports.ports, &report::Port::service, value_of(request, "service"));
-             answer([ports = std::move(ports)] { return page(ports); });
+             reply_of_service(server, request, answer, server.ports(), &report::Ports::ports,
+                              &report::Port::service);
          }},
         {"/v1/steering", false,
          [](Server& server, const Request&, const Answer& answer) {
@@ -284,7 +301,13 @@ void Desk::take(const Request& request, http::Door door, const Answer& answer) {
         return refuse(403, "nothing can be changed from here", "use the admin socket");
     if (reads == found->changes)
         return refuse(405, format("this is for {}", found->changes ? "POST" : "GET"), "");
-    server_.post([this, request, answer, ask = found->ask] { ask(server_, request, answer); });
+    server_.post([&server = server_, request, answer, page = found] {
+        if (page->changes && page->ask != end_session && server.is_leaving())
+            return reply<report::Done>(
+                answer, fail(Error::of("proxify is leaving, and nothing can be changed any more",
+                                       "`proxify sessions` shows what it waits for")));
+        page->ask(server, request, answer);
+    });
 }
 
 }  // namespace proxify::control

@@ -2,6 +2,8 @@
 // The part of Server that operators use: what it shows them, and what they change beside the file.
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "control/changes.h"
 #include "control/reports.h"
 #include "control/server.h"
@@ -123,19 +125,22 @@ metrics::Input Server::metrics() const {
 
 // ---- reload
 
-Result<report::Plan> Server::plan_reload() {
-    TRY_TO(config, load());
-    if (options_.steer)
-        TRY(config::check_listener_port(config, options_.listen.value_or(config.listen)));
-    return plan_change(*snapshot_, config);
+Result<report::Plan> Server::plan_change(Result<config::Config> next) const {
+    TRY_TO(config, std::move(next));
+    if (options_.socket) config.admin.socket = *options_.socket;
+    TRY(check_change(config));
+    return control::plan_change(*snapshot_, config);
 }
 
 report::Reload Server::reload_now(std::optional<Duration> watch) {
-    config::Config before = snapshot_->config();
     auto done = reload(/*was_asked_for=*/true);
-    if (!watch || done.state != "applied") return done;
+    if (!watch || !undo_) return done;
+    const bool is_recent = done.state == "unchanged" && loop_.now() - undo_->at < *watch;
+    if (done.state != "applied" && !is_recent) return done;
+    if (last_reload_.state == "watching" && is_recent) return last_reload_;  // by somebody else
+    last_reload_ = undo_->done;
     last_reload_.state = "watching";
-    loop_.spawn(watch_reload(std::move(before), *watch));
+    loop_.spawn(watch_reload(*undo_, *watch));
     return last_reload_;
 }
 
@@ -150,39 +155,55 @@ Server::Share Server::share_now() const {
     return share;
 }
 
-/// Why the config that came after `before` had better go; "" when it may stay.
-std::string Server::loss_since(const Share& before) const {
-    const Share now = share_now();
-    for (const auto& [service, available] : now.available)
-        if (auto had = before.available.find(service);
-            available == 0 && had != before.available.end() && had->second > 0)
-            return format("service {} has no target left that is up", service);
-    if (now.in_all * 2 < before.in_all)
-        return format("only {} of {} targets are left", now.in_all, before.in_all);
+/// Why the last reload had better be taken back; "" when it may stay.
+std::string Server::loss_since(const Share& before, bool time_is_up) const {
+    for (const auto& service : snapshot_->services()) {
+        if (!service || service->pool.any_available()) continue;
+        const auto& health = service->spec.health;
+        const bool may_yet_come =
+            service->pool.targets().empty() || (health.enabled && !health.initially_up);
+        if (may_yet_come && !time_is_up) continue;
+        if (auto had = before.available.find(service->name);
+            had != before.available.end() && had->second > 0)
+            return format("service {} has no target left that is up", service->name);
+    }
+    const size_t in_all = share_now().in_all;
+    if (in_all * 2 < before.in_all)
+        return format("only {} of {} targets are left", in_all, before.in_all);
     return {};
 }
 
-/// New targets count as up at first, so a config that is no good shows by what is lost after it.
-Task<> Server::watch_reload(config::Config before, Duration time) {
+void Server::take_back(const config::Config& before, const std::string& loss) {
+    config::Config lost = snapshot_->config();
+    auto restored = apply(before);
+    if (restored) taken_back_ = std::move(lost);
+    undo_.reset();
+    last_reload_.state = restored ? "rolled-back" : "applied";
+    last_reload_.text =
+        restored
+            ? format("{}: the config from before is back; {} says otherwise until it is changed",
+                     loss, options_.config_path)
+            : format("{}, and the config from before cannot be brought back: {}", loss,
+                     one_line(restored.error()));
+    log_.error("reload_rolled_back", "reload: " + last_reload_.text);
+}
+
+/// New targets count as up at first, so a config that is no good shows by what is lost after it; or
+/// as down, and then by what does not come.
+Task<> Server::watch_reload(Undo undo, Duration time) {
     const uint64_t number = last_reload_.number;
-    const Share share = share_now();
     const Time until = loop_.now() + time;
-    while (loop_.now() < until) {
+    Share share = share_now();
+    for (const auto& [service, available] : undo.share.available)
+        if (auto now = share.available.find(service); now != share.available.end())
+            now->second = std::max(now->second, available);
+    for (;;) {
+        const bool time_is_up = loop_.now() >= until;
+        const std::string loss = loss_since(share, time_is_up);
+        if (!loss.empty()) co_return take_back(undo.config, loss);
+        if (time_is_up) break;
         co_await something_changed_.wait(until - loop_.now());
         if (leaving_ || last_reload_.number != number) co_return;
-        const std::string loss = loss_since(share);
-        if (loss.empty()) continue;
-        auto restored = apply(before);
-        last_reload_.state = restored ? "rolled-back" : "applied";
-        last_reload_.text =
-            restored ? format(
-                           "{}: the config from before is back; {} says otherwise until it is "
-                           "changed",
-                           loss, options_.config_path)
-                     : format("{}, and the config from before cannot be brought back: {}", loss,
-                              one_line(restored.error()));
-        log_.error("reload_rolled_back", "reload: " + last_reload_.text);
-        co_return;
     }
     last_reload_.state = "kept";
     log_.info("reload_kept", format("reload: kept, after {} of watching", to_text(time)));

@@ -455,6 +455,9 @@ report::Reload Server::reload(bool was_asked_for) {
     if (leaving_) return last_reload_;
     notifier_.reloading();
     auto config = load();
+    // Word of an edit may come after the edit was applied by order, and taken back.
+    if (!was_asked_for && config && taken_back_ == *config) return last_reload_;
+    Undo undo{snapshot_->config(), share_now(), loop_.now(), {}};
     auto applied = config ? apply(*config) : Result<std::string>(fail(std::move(config).error()));
     notifier_.ready(status_line());
     report::Reload done{.number = last_reload_.number, .at = wall_clock(loop_.now(), loop_.now())};
@@ -479,26 +482,37 @@ report::Reload Server::reload(bool was_asked_for) {
         log_.info("reload_applied", "reload: applied: " + done.text);
         done.warnings = warnings_of(*snapshot_);
         for (const auto& warning : done.warnings) log_.warn("service_down", "reload: " + warning);
+        undo.done = done;
+        undo_ = std::move(undo);
+        taken_back_.reset();
     }
-    last_reload_ = std::move(done);
+    // What is being watched is not forgotten over a reload that changed nothing.
+    if (done.state == "applied" || last_reload_.state != "watching") last_reload_ = done;
     something_changed_.raise();
-    return last_reload_;
+    return done;
+}
+
+/// Whether a running proxify can become this at all.
+Result<> Server::check_change(const config::Config& config) const {
+    const auto& before = snapshot_->config();
+    if (config.user != before.user || config.group != before.group)
+        return fail(Error::of("user or group changed, which a running proxify cannot do",
+                              "restart proxify to change it"));
+    if (!options_.steer) return {};
+    const uint16_t running = before.listen;
+    if (config.listen != running && !options_.listen)
+        return fail(
+            Error::of(format("listen changed from {} to {}, which a running proxify cannot do",
+                             running, config.listen),
+                      "restart proxify to change it"));
+    return config::check_listener_port(config, options_.listen.value_or(config.listen));
 }
 
 /// Makes a checked config the running one, or changes nothing. Says what changed; "" for nothing.
 Result<std::string> Server::apply(const config::Config& config) {
     const config::Config before = snapshot_->config();
     if (config == before && !steering_is_behind_) return std::string();
-    if (config.listen != before.listen && options_.steer && !options_.listen)
-        return fail(
-            Error::of(format("listen changed from {} to {}, which a running proxify cannot do",
-                             before.listen, config.listen),
-                      "restart proxify to change it"));
-    if (config.user != before.user || config.group != before.group)
-        return fail(Error::of("user or group changed, which a running proxify cannot do",
-                              "restart proxify to change it"));
-    if (options_.steer)
-        TRY(config::check_listener_port(config, options_.listen.value_or(config.listen)));
+    TRY(check_change(config));
     const PortSet had = ports_of(before), want = ports_of(config);
     const PortSet added = want & ~had, removed = had & ~want;
 

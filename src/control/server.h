@@ -49,6 +49,7 @@ class Server {
     // What operators ask and order, by the desk. All but post() on the control thread.
 
     void post(io::Loop::Message message) { loop_.post(std::move(message)); }
+    bool is_leaving() const { return leaving_; }
     bool is_ready() const { return !leaving_ && !steering_is_behind_; }
     report::Status status() const;
     report::Services services() const;
@@ -62,10 +63,13 @@ class Server {
     /// Every worker, those that were retired as well.
     std::vector<worker::Worker*> everyone() const;
 
-    /// What a reload of the file would change.
-    Result<report::Plan> plan_reload();
+    /// What a reload of the file would change, or of another one.
+    Result<report::Plan> plan_reload() const { return plan_change(load()); }
+    Result<report::Plan> plan_change(Result<config::Config> next) const;
     /// Reloads the file. With `watch` the config from before comes back when, within that time, a
-    /// service loses its last target that is up, or half of all targets go.
+    /// service loses its last target that is up, or half of all targets go. An edit may have been
+    /// seen and applied before the operator asked: one that is no older than `watch` is watched
+    /// too.
     report::Reload reload_now(std::optional<Duration> watch);
     /// What an operator sets for a target; what is not said stays.
     struct NewOrder {
@@ -123,6 +127,7 @@ class Server {
     Result<config::Config> load() const;
     void open_desk(const config::Admin& admin);
     io::Task<> move_desk();
+    Result<> check_change(const config::Config& config) const;
     Result<std::string> apply(const config::Config& config);
     void publish(config::Config config);
     void tell_kernel(const routing::Service& service);
@@ -137,14 +142,22 @@ class Server {
     io::Task<> heed_signals();
     io::Task<> heed_file();
 
-    /// How many targets of each service were up when a reload came that may be taken back.
+    /// How many targets of each service were up when a reload came.
     struct Share {
         std::map<std::string, size_t> available;
         size_t in_all = 0;
     };
+    /// What it takes to take the last reload back.
+    struct Undo {
+        config::Config config;
+        Share share;
+        Time at;              ///< when it was applied
+        report::Reload done;  ///< what was said of it
+    };
     Share share_now() const;
-    std::string loss_since(const Share& before) const;
-    io::Task<> watch_reload(config::Config before, Duration time);
+    std::string loss_since(const Share& before, bool time_is_up) const;
+    io::Task<> watch_reload(Undo undo, Duration time);
+    void take_back(const config::Config& before, const std::string& loss);
 
     std::string status_line() const;
     io::Task<> tell_status();
@@ -177,6 +190,9 @@ class Server {
     Listeners listeners_;
     routing::Orders orders_;
     report::Reload last_reload_;
+    std::optional<Undo> undo_;  ///< since the first reload
+    /// What the file still says, though it was no good; it is not tried again unasked.
+    std::optional<config::Config> taken_back_;
     io::Signal something_changed_{loop_};  ///< for whoever watches a reload
     Time started_at_{};
     Time applied_at_{};  ///< the running config

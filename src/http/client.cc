@@ -10,8 +10,10 @@
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
+#include <cerrno>
 
 #include "base/format.h"
+#include "http/knock.h"
 
 namespace proxify::http {
 
@@ -30,37 +32,28 @@ Error cannot_ask(const std::string& path, const boost::system::error_code& error
     return Error::of(format("cannot ask the proxify at {}: {}", path, error.message()), hint);
 }
 
+Error no_answer(const std::string& path, Duration patience) {
+    return Error::of(format("the proxify at {} does not answer within {}", path, to_text(patience)),
+                     "its log may say what it is busy with");
+}
+
 }  // namespace
 
 Result<Response> ask(const std::string& socket_path, const Request& request, Duration patience) {
     using Stream = beast::basic_stream<asio::local::stream_protocol>;
     asio::io_context context;
     Stream stream(context);
-    boost::system::error_code error;
-    const auto too_late = [&] {
-        return fail(Error::of(
-            format("the proxify at {} does not answer within {}", socket_path, to_text(patience)),
-            "its log may say what it is busy with"));
-    };
-    const asio::local::stream_protocol::endpoint there(socket_path);
-    stream.socket().open(there.protocol(), error);
+    auto [connected, number] = knock(socket_path, patience);
+    if (number == EAGAIN) return fail(no_answer(socket_path, patience));
+    boost::system::error_code error(number, boost::system::system_category());
     if (error) return fail(cannot_ask(socket_path, error));
-    // connect() itself waits while more clients are in line than there is room for: for as long as
-    // a send may. Asio's would take the end of that time for success.
-    const auto limit = std::chrono::duration_cast<std::chrono::microseconds>(patience);
-    const timeval time{.tv_sec = limit / 1s, .tv_usec = limit % 1s / 1us};
-    const int socket = stream.socket().native_handle();
-    setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &time, sizeof time);
-    if (::connect(socket, there.data(), static_cast<socklen_t>(there.size())) < 0) {
-        if (errno == EAGAIN) return too_late();
-        error.assign(errno, boost::system::system_category());
-    }
-    if (error) return fail(cannot_ask(socket_path, error));
+    stream.socket().assign(asio::local::stream_protocol(), connected.release());
 
-    beast::http::request<beast::http::empty_body> message{
+    beast::http::request<beast::http::string_body> message{
         beast::http::string_to_verb(request.method), target_of(request), 11};
     message.set(beast::http::field::host, "localhost");
     message.keep_alive(false);
+    message.body() = request.body;
     message.prepare_payload();
     beast::flat_buffer buffer;
     beast::http::response_parser<beast::http::string_body> parser;
@@ -73,7 +66,8 @@ Result<Response> ask(const std::string& socket_path, const Request& request, Dur
                                 [&](beast::error_code result, size_t) { error = result; });
     });
     context.run();
-    if (error == beast::error::timeout || error == asio::error::timed_out) return too_late();
+    if (error == beast::error::timeout || error == asio::error::timed_out)
+        return fail(no_answer(socket_path, patience));
     if (error) return fail(cannot_ask(socket_path, error));
     auto& answer = parser.get();
     return Response{.status = answer.result_int(),

@@ -48,7 +48,7 @@ std::string target_of(const Request& request) {
 
 Request read_target(const std::string& method, const std::string& target) {
     const auto mark = target.find('?');
-    Request request{.method = method, .path = target.substr(0, mark), .query = {}};
+    Request request{.method = method, .path = target.substr(0, mark), .query = {}, .body = {}};
     if (mark == std::string::npos) return request;
     std::string_view rest = std::string_view(target).substr(mark + 1);
     while (!rest.empty()) {

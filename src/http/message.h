@@ -11,6 +11,7 @@ struct Request {
     std::string method = "GET";
     std::string path = "/";                    ///< "/v1/targets"; never decoded: ours need it not
     std::map<std::string, std::string> query;  ///< decoded; the last of a name counts
+    std::string body = {};
 };
 
 struct Response {

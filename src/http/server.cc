@@ -3,6 +3,7 @@
 
 #include <grp.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <boost/asio/io_context.hpp>
@@ -15,10 +16,12 @@
 #include <cerrno>
 #include <csignal>
 #include <filesystem>
+#include <list>
 #include <thread>
 
 #include "base/format.h"
 #include "base/thread.h"
+#include "http/knock.h"
 
 namespace proxify::http {
 
@@ -32,7 +35,8 @@ namespace {
 
 constexpr size_t connections_max = 32;  ///< at each door
 constexpr size_t header_size_max = 16 * 1024;
-constexpr size_t body_size_max = 64 * 1024;
+/// By door: a whole targets.toml, or nothing to speak of.
+constexpr size_t body_size_max[] = {4 << 20, 64 * 1024};
 constexpr auto step_time_max = std::chrono::seconds(10);  ///< to ask, to be answered, to read
 
 Response complaint(unsigned status, std::string_view text) {
@@ -49,41 +53,77 @@ bool names_no_stranger(std::string_view host) {
     return host == "localhost" || Ip::parse(host).has_value();
 }
 
+/// Why a request could not be read; nothing for a client that only went away.
+std::optional<Response> complaint_about(const ErrorCode& error) {
+    using beast::http::error;
+    if (error == error::header_limit) return complaint(431, "the header is too long");
+    if (error == error::body_limit) return complaint(413, "the body is too long");
+    if (error == error::end_of_stream || error == error::partial_message) return {};
+    if (error.category() == make_error_code(error::bad_method).category())
+        return complaint(400, "this is no HTTP request");
+    return {};
+}
+
+/// A connection that waits for its client, to ask or to read.
+struct Waiting {
+    virtual void end() = 0;
+};
+
 /// What a door and its connections share.
 struct House {
     Handler handler;
-    size_t connections[2] = {};  ///< by door
+    struct Room {
+        size_t connections = 0;
+        std::list<Waiting*> waiting;  ///< the longest first
+    };
+    Room rooms[2];  ///< by door
     asio::io_context context;
+
+    Room& room(Door door) { return rooms[static_cast<size_t>(door)]; }
 };
 
 /// One connection: read a request, have it answered, write, and again.
 template <class Protocol>
-class Connection : public std::enable_shared_from_this<Connection<Protocol>> {
+class Connection : public std::enable_shared_from_this<Connection<Protocol>>, Waiting {
   public:
     Connection(std::shared_ptr<House> house, Door door, typename Protocol::socket socket)
-        : house_(house),
-          count_(house->connections[static_cast<size_t>(door)]),
-          door_(door),
-          stream_(std::move(socket)) {
-        ++count_;
+        : house_(house), room_(house->room(door)), door_(door), stream_(std::move(socket)) {
+        ++room_.connections;
     }
-    ~Connection() { --count_; }
+    ~Connection() {
+        waits(false);
+        --room_.connections;
+    }
     Connection(const Connection&) = delete;
 
     void read() {
         parser_.emplace();
         parser_->header_limit(header_size_max);
-        parser_->body_limit(body_size_max);
-        stream_.expires_after(step_time_max);
+        parser_->body_limit(body_size_max[static_cast<size_t>(door_)]);
+        waits(true);
         beast::http::async_read(stream_, buffer_, *parser_,
                                 [self = this->shared_from_this()](ErrorCode error, size_t) {
-                                    if (!error) self->handle();
+                                    self->waits(false);
+                                    if (!error) return self->handle();
+                                    if (auto refusal = complaint_about(error))
+                                        self->write(std::move(*refusal), /*is_last=*/true);
                                 });
     }
 
   private:
+    void end() override {
+        waits(false);
+        stream_.close();
+    }
+
+    void waits(bool now) {
+        if (place_) room_.waiting.erase(*std::exchange(place_, {}));
+        if (!now) return stream_.expires_never();
+        place_ = room_.waiting.insert(room_.waiting.end(), this);
+        stream_.expires_after(step_time_max);
+    }
+
     void handle() {
-        stream_.expires_never();
         const auto& message = parser_->get();
         if (door_ == Door::tcp &&
             !names_no_stranger(std::string_view(message[beast::http::field::host])))
@@ -103,15 +143,16 @@ class Connection : public std::enable_shared_from_this<Connection<Protocol>> {
                 if (auto self = weak.lock(); self && self->number_ == number) self->write(render());
             });
         };
-        house_.lock()->handler(
-            read_target(std::string(message.method_string()), std::string(message.target())), door_,
-            std::move(answer));
+        Request request =
+            read_target(std::string(message.method_string()), std::string(message.target()));
+        request.body = message.body();
+        house_.lock()->handler(request, door_, std::move(answer));
     }
 
-    void write(Response response) {
+    void write(Response response, bool is_last = false) {
         ++number_;
         late_.cancel();
-        const bool keep = parser_->get().keep_alive();
+        const bool keep = parser_->get().keep_alive() && !is_last;
         message_ = {static_cast<beast::http::status>(response.status), parser_->get().version()};
         message_.set(beast::http::field::content_type, response.type);
         message_.set(beast::http::field::cache_control, "no-store");
@@ -120,16 +161,18 @@ class Connection : public std::enable_shared_from_this<Connection<Protocol>> {
         message_.keep_alive(keep);
         message_.prepare_payload();
         if (parser_->get().method() == beast::http::verb::head) message_.body().clear();
-        stream_.expires_after(step_time_max);
+        waits(true);
         beast::http::async_write(stream_, message_,
                                  [self = this->shared_from_this(), keep](ErrorCode error, size_t) {
+                                     self->waits(false);
                                      self->message_ = {};
                                      if (!error && keep) self->read();
                                  });
     }
 
     std::weak_ptr<House> house_;
-    size_t& count_;
+    House::Room& room_;
+    std::optional<std::list<Waiting*>::iterator> place_;  ///< in there
     Door door_;
     beast::basic_stream<Protocol> stream_;
     asio::steady_timer late_{stream_.get_executor()};
@@ -152,8 +195,7 @@ class Acceptor {
             if (error == asio::error::operation_aborted) return;
             auto house = house_.lock();
             if (!house) return;
-            const bool has_room = house->connections[static_cast<size_t>(door_)] < connections_max;
-            if (!error && has_room)
+            if (!error && make_room(house->room(door_)))
                 std::make_shared<Connection<Protocol>>(house, door_, std::move(socket))->read();
             if (!error) return accept();
             // No descriptor is left; somebody may give one back.
@@ -165,6 +207,15 @@ class Acceptor {
     }
 
   private:
+    /// Whoever has kept us waiting longest leaves for the next one: a client that says nothing
+    /// keeps nobody out.
+    static bool make_room(House::Room& room) {
+        if (room.connections < connections_max) return true;
+        if (room.waiting.empty()) return false;
+        room.waiting.front()->end();
+        return true;
+    }
+
     std::weak_ptr<House> house_;
     Door door_;
     typename Protocol::acceptor acceptor_;
@@ -203,7 +254,9 @@ Server::Server(Handler handler) : impl_(std::make_unique<Impl>()) {
 }
 
 Server::~Server() {
-    impl_->house->context.stop();
+    // Behind the answers that are there already: who kills the last session of a proxify that
+    // leaves is to hear of it.
+    asio::post(impl_->house->context, [this] { impl_->house->context.stop(); });
     if (impl_->thread.joinable()) impl_->thread.join();
     if (!impl_->path.empty() && file_at(impl_->path) == impl_->file) unlink(impl_->path.c_str());
 }
@@ -212,27 +265,31 @@ Server::~Server() {
 /// finds it with other rights, or a moment without it.
 Result<> Server::listen(const std::string& path, const SocketRights& rights) {
     constexpr auto hint = "name another path with [admin] socket or --socket";
+    const std::string fresh = format("{}.{}", path, getpid());
+    if (fresh.size() >= sizeof(sockaddr_un::sun_path))
+        return fail(Error::of(format("{} is too long for the path of a socket", path), hint));
+    const int found = knock(path, 1ms).error;
+    if (found == 0 || found == EAGAIN)
+        return fail(Error::of(format("another proxify answers at {}", path), hint));
+    if (found != ENOENT && found != ECONNREFUSED)
+        return fail(Error::from_errno(found, "make the socket " + path));
     ErrorCode error;
-    Local::socket visitor(impl_->house->context);
-    visitor.connect(Local::endpoint(path), error);
-    if (!error) return fail(Error::of(format("another proxify answers at {}", path), hint));
     if (std::filesystem::exists(path, error) && !std::filesystem::is_socket(path, error))
         return fail(Error::of(format("{} is there already, and is no socket", path), hint));
     const auto directory = std::filesystem::path(path).parent_path();
-    const bool is_new = std::filesystem::create_directories(directory, error);
+    const bool is_new = !directory.empty() && std::filesystem::create_directories(directory, error);
     if (error) return fail(from(error, format("cannot make the directory of {}", path), hint));
 
     auto& acceptor = impl_->local.socket();
-    const std::string fresh = format("{}.{}", path, getpid());
     unlink(fresh.c_str());
-    acceptor.open(Local(), error);
-    if (!error) acceptor.bind(Local::endpoint(fresh), error);
-    if (error) return fail(from(error, format("cannot make the socket {}", path), hint));
     auto give_up = [&](Error why) {
         acceptor.close();
         unlink(fresh.c_str());
         return fail(std::move(why));
     };
+    acceptor.open(Local(), error);
+    if (!error) acceptor.bind(Local::endpoint(fresh), error);
+    if (error) return give_up(from(error, format("cannot make the socket {}", path), hint));
     // Whoever is to take the socket away in the end has to own its directory as well.
     if (rights.owner &&
         (chown(fresh.c_str(), *rights.owner, static_cast<gid_t>(-1)) < 0 ||

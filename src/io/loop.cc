@@ -21,12 +21,14 @@ void Loop::run() {
         timers_.fire_due(now());
         if (has_mail_.load(std::memory_order_acquire)) read_mail();
     }
+    end_mail();
 }
 
 void Loop::post(Message message) {
     bool first;
     {
         std::lock_guard lock(mail_lock_);
+        if (ended_) return;
         first = mail_.empty();
         mail_.push_back(std::move(message));
         has_mail_.store(true, std::memory_order_release);
@@ -42,6 +44,14 @@ void Loop::read_mail() {
         has_mail_.store(false, std::memory_order_relaxed);
     }
     for (auto& message : mail) message();
+}
+
+void Loop::end_mail() {
+    std::vector<Message> unread;
+    std::lock_guard lock(mail_lock_);
+    ended_ = true;
+    unread.swap(mail_);
+    has_mail_.store(false, std::memory_order_relaxed);
 }
 
 /// Events of this turn have been dealt with, so the buffers they lent are home again: whoever

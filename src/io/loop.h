@@ -33,7 +33,8 @@ class Loop {
     void run();
     void stop() { stopping_ = true; }
 
-    /// Runs `message` on this loop's thread, soon. From any thread; kept in order.
+    /// Runs `message` on this loop's thread, soon. From any thread; kept in order. A loop that has
+    /// ended drops it at once, so that whoever counts on its end need not wait.
     void post(Message message);
 
     /// Starts a task that nobody awaits. The loop outlives it.
@@ -57,6 +58,7 @@ class Loop {
 
   private:
     void read_mail();
+    void end_mail();
     void feed_starved();
 
     Ring ring_;
@@ -69,6 +71,7 @@ class Loop {
 
     std::mutex mail_lock_;
     std::vector<Message> mail_;
+    bool ended_ = false;  ///< nobody reads the mail any more
     std::atomic<bool> has_mail_ = false;
 };
 

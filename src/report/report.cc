@@ -36,6 +36,7 @@ namespace proxify::report {
         NLOHMANN_JSON_EXPAND(NLOHMANN_JSON_PASTE(JSON_FIELD_TO, __VA_ARGS__))   \
     }                                                                           \
     static void from_json(const Json& json, Type& value) {                      \
+        json.get_ref<const Json::object_t&>(); /* throws for anything else */   \
         NLOHMANN_JSON_EXPAND(NLOHMANN_JSON_PASTE(JSON_FIELD_FROM, __VA_ARGS__)) \
     }                                                                           \
     template <>                                                                 \

@@ -19,7 +19,7 @@ struct Reload {
     uint64_t number = 0;  ///< of the last that was applied; 0 before the first
     double at = 0;
     std::string state = "none";  ///< "none", "applied", "unchanged", "refused", "watching",
-                                 ///< "kept", "rolled-back"
+                                 ///< "kept", "rolled-back", "replaced"
     std::string text;            ///< a sentence
     std::vector<std::string> warnings;
 };

@@ -11,16 +11,19 @@ class Reader {
   public:
     explicit Reader(std::string_view text) : rest_(text) {}
 
-    bool object(std::map<std::string, std::string>& members) {
-        if (!take('{')) return false;
-        if (take('}')) return true;
-        do {
-            std::string name, value;
-            skip_space();
-            if (!string(name) || !take(':') || !any(value)) return false;
-            if (!members.emplace(std::move(name), std::move(value)).second) return false;
-        } while (take(','));
-        return take('}');
+    bool any(Json& value) {
+        skip_space();
+        const std::string_view before = rest_;
+        const char first = rest_.empty() ? '\0' : rest_[0];
+        if (first == '"') {
+            value.kind = Json::Kind::string;
+            return string(value.text);
+        }
+        bool ok = first == '{'   ? object(value)
+                  : first == '[' ? array(value)
+                                 : word("null") || boolean(value) || number(value);
+        value.text = before.substr(0, before.size() - rest_.size());
+        return ok;
     }
 
     bool at_end() {
@@ -29,27 +32,33 @@ class Reader {
     }
 
   private:
-    bool any(std::string& value) {
-        skip_space();
-        const std::string_view before = rest_;
-        std::map<std::string, std::string> ignored;
-        if (rest_.starts_with('"')) return string(value);
-        bool ok = rest_.starts_with('{') ? object(ignored)
-                  : rest_.starts_with('[')
-                      ? array()
-                      : number() || word("true") || word("false") || word("null");
-        value = before.substr(0, before.size() - rest_.size());
-        return ok;
+    bool object(Json& value) {
+        value.kind = Json::Kind::object;
+        if (!take('{')) return false;
+        if (take('}')) return true;
+        do {
+            std::string name;
+            Json member;
+            skip_space();
+            if (!string(name) || !take(':') || !any(member)) return false;
+            if (!value.members.emplace(std::move(name), std::move(member)).second) return false;
+        } while (take(','));
+        return take('}');
     }
 
-    bool array() {
-        std::string ignored;
+    bool array(Json& value) {
+        value.kind = Json::Kind::array;
         if (!take('[')) return false;
         if (take(']')) return true;
         do {
-            if (!any(ignored)) return false;
+            if (!any(value.items.emplace_back())) return false;
         } while (take(','));
         return take(']');
+    }
+
+    bool boolean(Json& value) {
+        value.kind = Json::Kind::boolean;
+        return word("true") || word("false");
     }
 
     bool string(std::string& value) {
@@ -84,7 +93,8 @@ class Reader {
         return true;
     }
 
-    bool number() {
+    bool number(Json& value) {
+        value.kind = Json::Kind::number;
         size_t at = rest_.starts_with('-') ? 1 : 0;
         auto digits = [&] {
             size_t first = at;
@@ -125,10 +135,18 @@ class Reader {
 
 }  // namespace
 
-std::optional<std::map<std::string, std::string>> parse_json_object(std::string_view text) {
-    std::map<std::string, std::string> members;
+std::optional<Json> parse_json(std::string_view text) {
+    Json value;
     Reader reader(text);
-    if (!reader.object(members) || !reader.at_end()) return std::nullopt;
+    if (!reader.any(value) || !reader.at_end()) return std::nullopt;
+    return value;
+}
+
+std::optional<std::map<std::string, std::string>> parse_json_object(std::string_view text) {
+    auto object = parse_json(text);
+    if (!object || object->kind != Json::Kind::object) return std::nullopt;
+    std::map<std::string, std::string> members;
+    for (auto& [name, value] : object->members) members.emplace(name, std::move(value.text));
     return members;
 }
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -209,4 +210,129 @@ TEST_CASE("check takes -b and -p into account as a run would") {
     auto checked = check_file(file, {.steer = true, .port = 8082});
     CHECK(checked.exit_code == 0);
     CHECK(contains(checked.out, "port 8082"));
+}
+
+// ---- the tables
+
+static std::vector<std::string> as_written(const cli::CommandInfo& command) {
+    std::vector<std::string> out;
+    if (!command.word.empty()) out.emplace_back(command.word);
+    for (size_t i = 0; i < command.count; ++i) out.push_back("x" + std::to_string(i));
+    return out;
+}
+
+static std::vector<std::string> as_written(const cli::FlagInfo& flag) {
+    std::vector<std::string> out{(flag.name.size() > 1 ? "--" : "-") + std::string(flag.name)};
+    if (flag.value.empty() || flag.value.starts_with('[')) return out;
+    out.emplace_back(flag.value == "PORT"    ? "80"
+                     : flag.value == "COUNT" ? "5"
+                     : flag.value == "TIME"  ? "5s"
+                                             : "x");
+    return out;
+}
+
+TEST_CASE("every command is read with as many arguments as it takes, and with no others") {
+    for (const auto& info : cli::all_commands()) {
+        auto words = as_written(info);
+        CAPTURE(words);
+        auto parsed = parse(words);
+        REQUIRE(parsed);
+        CHECK(parsed->command == info.command);
+        CHECK(parsed->arguments.size() == info.count);
+        if (info.word.empty()) continue;
+        words.push_back("more");
+        CHECK_FALSE(parse(words));
+        words.resize(words.size() - 2);
+        if (info.count > 0) {
+            auto less = parse(words);
+            REQUIRE_FALSE(less);
+            CHECK(contains(less.error().what, std::string(info.arguments)));
+        }
+    }
+}
+
+TEST_CASE("a flag is read by the commands that it means something to, and by no other") {
+    for (const auto& info : cli::all_commands())
+        for (const auto& flag : cli::all_flags()) {
+            if (flag.name == "help" || flag.name == "version") continue;
+            if (info.command == help || info.command == version) continue;
+            auto words = as_written(info);
+            for (const auto& word : as_written(flag)) words.push_back(word);
+            CAPTURE(words);
+            auto parsed = parse(words);
+            bool known = std::ranges::find(info.flags, flag.name) != info.flags.end();
+            CHECK(parsed.has_value() == known);
+            if (!parsed) CHECK(contains(parsed.error().what, "means nothing to"));
+            // Before the command as well.
+            auto first = as_written(flag);
+            for (const auto& word : as_written(info)) first.push_back(word);
+            CHECK(parse(first).has_value() == known);
+        }
+}
+
+TEST_CASE("what is asked of a running proxify is read") {
+    struct {
+        std::vector<std::string> arguments;
+        Options options;
+    } rows[] = {
+        {{"status", "--watch"}, {.command = status, .watch = 1s}},
+        {{"status", "--watch=5s"}, {.command = status, .watch = 5s}},
+        {{"--watch=100ms", "status"}, {.command = status, .watch = 100ms}},
+        {{"status", "-watch=2m", "-json"}, {.command = status, .json = true, .watch = 2min}},
+        {{"--json", "status"}, {.command = status, .json = true}},
+        {{"targets", "--service", "web"}, {.command = targets, .filters = {{"service", "web"}}}},
+        {{"sessions", "--limit=5", "--client", "::1", "--target=a:1", "--service", "s"},
+         {.command = sessions,
+          .filters = {{"limit", "5"}, {"client", "::1"}, {"target", "a:1"}, {"service", "s"}}}},
+        {{"reload", "--dry-run"}, {.command = reload, .dry_run = true}},
+        {{"reload", "--rollback-if-down", "10s"}, {.command = reload, .rollback_if_down = 10s}},
+        {{"drain", "web/[::1]:80"}, {.command = drain, .arguments = {"web/[::1]:80"}}},
+        {{"set-weight", "a", "0"}, {.command = set_weight, .arguments = {"a", "0"}}},
+        {{"kill", "7", "--socket", "/x"}, {.command = kill, .arguments = {"7"}, .socket = "/x"}},
+    };
+    for (const auto& [arguments, options] : rows) {
+        CAPTURE(arguments);
+        auto parsed = parse(arguments);
+        REQUIRE(parsed);
+        CHECK(*parsed == options);
+    }
+    struct {
+        std::vector<std::string> arguments;
+        std::string what;
+    } wrong[] = {
+        {{"status", "--watch", "5s"}, "status takes no argument, found \"5s\""},
+        {{"status", "--watch=0s"}, "--watch: expected a time from 100ms to 24h"},
+        {{"status", "--watch=99ms"}, "--watch: expected a time"},
+        {{"status", "--watch=25h"}, "--watch: expected a time"},
+        {{"status", "--watch=-1s"}, "--watch: expected a time"},
+        {{"status", "--watch=5"}, "--watch: expected a time"},
+        {{"status", "--watch="}, "--watch"},
+        {{"status", "--watch=1s", "--watch=2s"}, "--watch is given twice"},
+        {{"reload", "--rollback-if-down", "soon"}, "--rollback-if-down: expected a time"},
+        {{"sessions", "--limit", "many"}, "--limit: expected a number, found \"many\""},
+        {{"sessions", "--limit", "-1"}, "--limit: expected a number"},
+        {{"sessions", "--limit="}, "--limit"},
+        {{"sessions", "--limit", "9999999999"}, "--limit: expected a number"},
+        {{"status", "--socket", ""}, "--socket names no file"},
+        {{"-b", "--dry-run"}, "--dry-run means nothing to a start"},
+        {{"status", "-b"}, "-b means nothing to status"},
+    };
+    for (const auto& [arguments, what] : wrong) {
+        CAPTURE(arguments);
+        auto parsed = parse(arguments);
+        REQUIRE_FALSE(parsed);
+        CHECK(contains(parsed.error().text(), what));
+    }
+}
+
+TEST_CASE("the help has every command and every flag") {
+    auto help = cli::help_text();
+    for (const auto& command : cli::all_commands())
+        CHECK(contains(help, "\n  " + std::string(command.word)));
+    for (const auto& flag : cli::all_flags()) CHECK(contains(help, std::string(flag.name)));
+    for (auto line = help.begin(); line != help.end();) {
+        auto end = std::find(line, help.end(), '\n');
+        CHECK(end - line <= 100);
+        line = end + (end != help.end());
+    }
 }
