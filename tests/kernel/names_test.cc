@@ -317,6 +317,7 @@ TEST_CASE("hundreds of names are asked for over one socket, some at a time") {
     auto proxify = start(ns, dns, web("[" + targets + "]"));
     const int fds = proxify.process().open_fds();
     REQUIRE(eventually([&] { return dns.questions() >= 128; }));
+    CHECK(dns.sources() == 1);
     CHECK(proxify.process().open_fds() <= fds + 8);  // a file may be open for a moment
     // Those are given up after 7 seconds; until then nothing else is asked.
     const size_t different = dns.different_questions();
@@ -327,7 +328,9 @@ TEST_CASE("hundreds of names are asked for over one socket, some at a time") {
     CHECK(eventually(
         [&] { return count_lines(proxify.log(), {"resolve: host", "is 198.51.100.1"}) == 500; },
         30s));
-    CHECK(dns.sources() <= 10);
+    // A socket goes when no question is open, so that the next ones come from another port. A busy
+    // machine has more such moments.
+    CHECK(dns.sources() <= 50);
 }
 
 // ---- what decides beside DNS
