@@ -86,7 +86,7 @@ std::vector<std::string> states_of(const Tier& tier, const Member& member, bool 
     else if (max != 0)
         states.push_back(format("{}/{} sessions", sessions, max));
     else
-        states.push_back(format("{} sessions", sessions));
+        states.push_back(format("{} session{}", sessions, sessions == 1 ? "" : "s"));
     if (member.weight != 1) states.push_back(format("weight {}", member.weight));
     if (member.is_backup) states.push_back("backup");
     if (member.priority != 0) states.push_back(format("priority {}", member.priority));

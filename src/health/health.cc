@@ -160,11 +160,13 @@ void Health::suspect(const std::string& service, const balance::Target* target, 
                          : format("it reset {} connections in a row without a word", in_a_row));
 }
 
-/// Of targets that no service has any more: another may be made where they were.
+/// Of targets that nobody remembers any more: another may be made where they were.
 void Health::forget_stories() {
     std::set<const balance::Target*> known;
-    for (const auto& [name, service] : services_)
+    for (const auto& [name, service] : services_) {
         for (const auto& target : service->pool.targets()) known.insert(target.get());
+        for (const auto& left : service->left) known.insert(left.lock().get());
+    }
     std::erase_if(stories_, [&](const auto& story) { return !known.contains(story.first); });
 }
 

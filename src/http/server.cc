@@ -84,7 +84,7 @@ struct House {
 
 /// One connection: read a request, have it answered, write, and again.
 template <class Protocol>
-class Connection : public std::enable_shared_from_this<Connection<Protocol>>, Waiting {
+class Connection final : public std::enable_shared_from_this<Connection<Protocol>>, Waiting {
   public:
     Connection(std::shared_ptr<House> house, Door door, typename Protocol::socket socket)
         : house_(house), room_(house->room(door)), door_(door), stream_(std::move(socket)) {
