@@ -193,20 +193,32 @@ class Acceptor {
     void accept() {
         acceptor_.async_accept([this](ErrorCode error, typename Protocol::socket socket) {
             if (error == asio::error::operation_aborted) return;
-            auto house = house_.lock();
-            if (!house) return;
-            if (!error && make_room(house->room(door_)))
-                std::make_shared<Connection<Protocol>>(house, door_, std::move(socket))->read();
-            if (!error) return accept();
+            if (!error) return seat(std::move(socket));
             // No descriptor is left; somebody may give one back.
-            pause_.expires_after(std::chrono::milliseconds(100));
-            pause_.async_wait([this](ErrorCode stopped) {
-                if (!stopped) accept();
-            });
+            after(std::chrono::milliseconds(100), [this] { accept(); });
         });
     }
 
   private:
+    /// When all are being answered this moment, the next one waits for the first of them.
+    void seat(typename Protocol::socket socket) {
+        auto house = house_.lock();
+        if (!house) return;
+        if (!make_room(house->room(door_)))
+            return after(std::chrono::milliseconds(5),
+                         [this, socket = std::move(socket)]() mutable { seat(std::move(socket)); });
+        std::make_shared<Connection<Protocol>>(house, door_, std::move(socket))->read();
+        accept();
+    }
+
+    template <class Then>
+    void after(std::chrono::milliseconds time, Then then) {
+        pause_.expires_after(time);
+        pause_.async_wait([then = std::move(then)](ErrorCode stopped) mutable {
+            if (!stopped) then();
+        });
+    }
+
     /// Whoever has kept us waiting longest leaves for the next one: a client that says nothing
     /// keeps nobody out.
     static bool make_room(House::Room& room) {

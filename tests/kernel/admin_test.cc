@@ -535,7 +535,8 @@ TEST_CASE("thousands of sessions are listed while traffic flows, and traffic har
     WARN("echo of a byte: " << quiet[2] << " us, and " << crowded[2] << " us while "
                             << crowd_size + 1 << " sessions are listed (" << whole.size() / 1000
                             << " kB) again and again");
-    CHECK(crowded[2] < 10 * quiet[2]);
+    // On a busy machine a turn of the scheduler is more than both.
+    CHECK(crowded[2] < std::max(10 * quiet[2], 20'000.0));
 
     // Those who ask and never read: each has a place, and nothing more.
     std::vector<Stream> deaf;
@@ -547,7 +548,9 @@ TEST_CASE("thousands of sessions are listed while traffic flows, and traffic har
         }
     }
     const auto asked = now();
-    CHECK(proxify.ask({"status"}).exit_code == 0);
+    const auto status = proxify.ask({"status"});
+    INFO(status.err);
+    CHECK(status.exit_code == 0);
     CHECK(now() - asked < 10s);
     CHECK(proxify.process().resident_bytes() < memory + 150'000'000);
     busy.send("!");

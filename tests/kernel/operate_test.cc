@@ -537,7 +537,8 @@ TEST_CASE("a drained target gets no new session, and the one it has goes on") {
               "127.0.0.1:9001 of service web gets no new sessions; it has 1 session\n");
         CHECK(state_of(proxify, "127.0.0.1:9001") == "drained");
         CHECK(answers(ns, 8) == std::map<std::string, int>{{"b", 8}});
-        CHECK(json(proxify, {"sessions"})["sessions"].items.size() == 2);
+        CHECK(
+            eventually([&] { return json(proxify, {"sessions"})["sessions"].items.size() == 2; }));
         on_a.finish();
         CHECK(on_a.receive_all().end == End::clean);
         on_b.finish();
