@@ -140,7 +140,7 @@ Result<std::string> await_verdict(const std::string& socket, Duration time, std:
 bool has_failed(const Options& options, const std::string& body) {
     if (options.command != Command::reload || options.dry_run) return false;
     auto reload = report::from_json<report::Reload>(body);
-    constexpr std::string_view failures[] = {"refused", "rolled-back", "replaced"};
+    constexpr std::string_view failures[] = {"refused", "rolled-back", "replaced", "watching"};
     return !reload || std::ranges::find(failures, reload->state) != std::end(failures);
 }
 

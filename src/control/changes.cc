@@ -62,13 +62,19 @@ struct Standing {
     bool is_known = false;
     bool is_available = false;
 };
+/// `host` is what an SRV name ends with, or the name itself.
+bool is_host_of(const config::TargetSpec& written, const std::string& host) {
+    return written.srv ? written.host.ends_with("." + host) : written.host == host;
+}
+
 Standing standing_of(const routing::Service& service, const config::TargetSpec& written) {
     Standing standing;
     const auto targets = service.pool.targets();
     for (size_t i = 0; i < targets.size(); ++i) {
         const bool is_it = written.ip
                                ? targets[i]->ip == *written.ip && targets[i]->port == written.port
-                               : written.host.ends_with(service.hosts[i]);
+                               : is_host_of(written, service.hosts[i]) &&
+                                     (written.srv || targets[i]->port == written.port);
         if (!is_it) continue;
         standing.is_known = true;
         standing.sessions += targets[i]->sessions;

@@ -71,16 +71,43 @@ void reply_of_service(const Server& server, const Request& request, const Answer
 /// share in this; the last one that lets go of it sends the answer.
 class Survey {
   public:
-    Survey(const Request& request, size_t workers, Answer answer)
+    Survey(const Request& request, size_t workers, Answer answer, std::shared_ptr<void> turn)
         : service(value_of(request, "service")),
           target(value_of(request, "target")),
           client(value_of(request, "client")),
-          found(workers),
           limit_(number_of<size_t>(request, "limit").value_or(1'000'000)),
-          answer_(std::move(answer)) {}
+          found_(workers),
+          answer_(std::move(answer)),
+          turn_(std::move(turn)) {}
     Survey(const Survey&) = delete;
     ~Survey() {
-        answer_([found = std::move(found), limit = limit_] { return page(merged(found, limit)); });
+        answer_([found = std::move(found_), limit = limit_, turn = std::move(turn_)] {
+            return page(merged(found, limit));
+        });
+    }
+
+    /// On the thread of this worker, which shows its newest first.
+    void see(size_t index, uint64_t worker, const session::Session& session) {
+        auto view = session.view();
+        if (!wants(view)) return;
+        auto& [number, views, matching] = found_[index];
+        number = worker;
+        ++matching;
+        // The oldest are wanted: those that came last here.
+        if (views.size() >= 2 * limit_) views.erase(views.begin(), views.end() - limit_of(views));
+        views.push_back(std::move(view));
+    }
+
+  private:
+    using Views = std::vector<session::Session::View>;
+    struct Found {
+        uint64_t worker = 0;  ///< its number
+        Views views;
+        uint64_t matching = 0;
+    };
+
+    ptrdiff_t limit_of(const Views& views) const {
+        return static_cast<ptrdiff_t>(std::min(limit_, views.size()));
     }
 
     bool wants(const session::Session::View& view) const {
@@ -89,36 +116,42 @@ class Survey {
                (client.empty() || view.client.ip.text() == client || view.client.text() == client);
     }
 
-    const std::string service, target, client;
-    std::vector<std::vector<session::Session::View>> found;  ///< by worker
-
-  private:
-    static report::Sessions merged(const std::vector<std::vector<session::Session::View>>& found,
-                                   size_t limit) {
+    static report::Sessions merged(const std::vector<Found>& found, size_t limit) {
         report::Sessions out;
-        for (size_t i = 0; i < found.size(); ++i)
-            for (const auto& view : found[i]) out.sessions.push_back(report_session(view, i));
-        out.matching = out.sessions.size();
+        for (size_t i = 0; i < found.size(); ++i) {
+            for (const auto& view : found[i].views)
+                out.sessions.push_back(report_session(view, found[i].worker));
+            out.matching += found[i].matching;
+        }
         std::ranges::sort(out.sessions, {}, &report::Session::id);
         if (out.sessions.size() > limit) out.sessions.resize(limit);
         return out;
     }
 
+    const std::string service, target, client;
     size_t limit_;
+    std::vector<Found> found_;  ///< by worker
     Answer answer_;
+    std::shared_ptr<void> turn_;
 };
 
 void list_sessions(Server& server, const Request& request, const Answer& answer) {
     if (request.query.contains("limit") && !number_of<size_t>(request, "limit"))
         return answer([] { return trouble(Error::of("limit is a number of sessions"), 400); });
-    const auto workers = server.everyone();
-    auto survey = std::make_shared<Survey>(request, workers.size(), answer);
-    for (size_t i = 0; i < workers.size(); ++i)
-        workers[i]->loop().post([worker = workers[i], survey, i] {
-            worker->visit([survey, i](session::Session& session) {
-                if (auto view = session.view(); survey->wants(view))
-                    survey->found[i].push_back(std::move(view));
+    const bool is_in_line = server.survey([&server, request, answer](std::shared_ptr<void> turn) {
+        const auto workers = server.everyone();
+        auto survey = std::make_shared<Survey>(request, workers.size(), answer, std::move(turn));
+        for (size_t i = 0; i < workers.size(); ++i)
+            workers[i]->loop().post([worker = workers[i], survey, i] {
+                worker->visit([survey, i, number = worker->number()](session::Session& session) {
+                    survey->see(i, number, session);
+                });
             });
+    });
+    if (!is_in_line)
+        answer([] {
+            return trouble(Error::of("too many have sessions listed at the moment", "ask again"),
+                           503);
         });
 }
 
@@ -187,8 +220,14 @@ void reload(Server& server, const Request& request, const Answer& answer) {
                      server.plan_change(config::parse(request.body, value_of(request, "name"))));
     if (request.query.contains("dry_run")) return reply(answer, server.plan_reload());
     std::optional<Duration> watch;
-    if (auto milliseconds = number_of<uint32_t>(request, "rollback_if_down_ms"))
+    if (request.query.contains("rollback_if_down_ms")) {
+        auto milliseconds = number_of<uint32_t>(request, "rollback_if_down_ms");
+        if (!milliseconds)
+            return answer([] {
+                return trouble(Error::of("rollback_if_down_ms is a number of milliseconds"), 400);
+            });
         watch = std::chrono::milliseconds(*milliseconds);
+    }
     reply<report::Reload>(answer, server.reload_now(watch));
 }
 
@@ -216,18 +255,60 @@ void set_order(Server& server, const Request& request, const Answer& answer) {
 }  // namespace
 
 std::vector<Error> Desk::open(const config::Admin& doors, std::optional<unsigned> owner) {
-    std::vector<Error> closed;
-    if (!doors.socket.empty())
-        if (auto opened = http_.listen(doors.socket, {.group = doors.group, .owner = owner});
-            !opened) {
-            closed.push_back(std::move(opened).error());
-            // Where it is the group that is wrong, the owner comes in all the same.
-            if (!doors.group.empty()) (void)http_.listen(doors.socket, {.owner = owner});
-        }
-    if (doors.http)
-        if (auto opened = http_.listen(*doors.http); !opened)
-            closed.push_back(std::move(opened).error());
-    return closed;
+    std::vector<Error> not_as_wanted;
+    if (doors.socket != have_.socket || doors.group != have_.group)
+        if (auto opened = open_socket(doors, owner); !opened)
+            not_as_wanted.push_back(std::move(opened).error());
+    if (doors.http != have_.http)
+        if (auto opened = open_http(doors); !opened)
+            not_as_wanted.push_back(std::move(opened).error());
+    return not_as_wanted;
+}
+
+Desk::Door Desk::make_door() {
+    return std::make_unique<http::Server>(
+        [this](const http::Request& request, http::Door door, const http::Answer& answer) {
+            take(request, door, answer);
+        });
+}
+
+Result<> Desk::open_socket(const config::Admin& doors, std::optional<unsigned> owner) {
+    Door door;
+    Result<> opened;
+    if (!doors.socket.empty()) {
+        const bool is_ours = socket_ && doors.socket == have_.socket;
+        door = make_door();
+        opened =
+            door->listen(doors.socket, {.group = doors.group, .owner = owner, .is_ours = is_ours});
+        // Where it is the group that is wrong, the owner comes in all the same.
+        const bool is_open =
+            opened || (!doors.group.empty() &&
+                       door->listen(doors.socket, {.owner = owner, .is_ours = is_ours}));
+        if (!is_open) return opened;
+        if (is_started_) door->start();
+    }
+    socket_ = std::move(door);
+    have_.socket = doors.socket;
+    have_.group = doors.group;
+    return opened;
+}
+
+Result<> Desk::open_http(const config::Admin& doors) {
+    Door door;
+    if (doors.http) {
+        door = make_door();
+        TRY(door->listen(*doors.http));
+        if (is_started_) door->start();
+    }
+    http_ = std::move(door);
+    have_.http = doors.http;
+    return {};
+}
+
+void Desk::start() {
+    is_started_ = true;
+    for (auto* door : {&socket_, &http_})
+        if (*door) (*door)->start();
 }
 
 void Desk::take(const Request& request, http::Door door, const Answer& answer) {

@@ -19,23 +19,26 @@ class Server;
 
 class Desk {
   public:
-    explicit Desk(Server& server)
-        : server_(server),
-          http_([this](const http::Request& request, http::Door door, const http::Answer& answer) {
-              take(request, door, answer);
-          }) {}
+    explicit Desk(Server& server) : server_(server) {}
 
-    /// Opens its doors as far as that works; gives a sentence for each one that stays closed.
-    /// The socket is the `owner`'s.
+    /// Opens its doors, and closes those that are not wanted any more, as far as that works: a door
+    /// that cannot be moved stays where it is. Gives a sentence for each that is not as wanted. The
+    /// socket is the `owner`'s.
     std::vector<Error> open(const config::Admin& doors, std::optional<unsigned> owner);
     /// From here on it answers.
-    void start() { http_.start(); }
+    void start();
 
   private:
+    using Door = std::unique_ptr<http::Server>;
+    Door make_door();
+    Result<> open_socket(const config::Admin& doors, std::optional<unsigned> owner);
+    Result<> open_http(const config::Admin& doors);
     void take(const http::Request& request, http::Door door, const http::Answer& answer);
 
     Server& server_;
-    http::Server http_;
+    config::Admin have_{.socket = {}};  ///< what is open
+    Door socket_, http_;
+    bool is_started_ = false;
 };
 
 }  // namespace proxify::control

@@ -100,7 +100,7 @@ metrics::Input Server::metrics() const {
     metrics::Input input{.version = options_.version,
                          .started_at = wall(started_at_),
                          .reloaded_at = wall(applied_at_),
-                         .is_refused = !last_refusal_.empty(),
+                         .is_refused = !last_refusal_.empty() || taken_back_,
                          .log_lines_dropped = log_.dropped(),
                          .snapshot = snapshot_};
     for (const auto* worker : everyone()) input.workers.push_back(worker->stats());
@@ -121,6 +121,25 @@ metrics::Input Server::metrics() const {
     }
     if (counts_ports) steering.by_port = steering_->port_counts().value_or(std::vector<uint64_t>());
     return input;
+}
+
+bool Server::survey(Survey begin) {
+    constexpr size_t waiting_max = 32;
+    if (surveys_.size() >= waiting_max) return false;
+    surveys_.push_back(std::move(begin));
+    if (surveys_.size() == 1) begin_survey();
+    return true;
+}
+
+void Server::begin_survey() {
+    // Whoever lets go of it last, on whatever thread, makes room for the next.
+    std::shared_ptr<void> turn(nullptr, [this](void*) {
+        loop_.post([this] {
+            surveys_.pop_front();
+            if (!surveys_.empty()) begin_survey();
+        });
+    });
+    surveys_.front()(std::move(turn));
 }
 
 // ---- reload
@@ -148,7 +167,11 @@ Server::Share Server::share_now() const {
     Share share;
     for (const auto& service : snapshot_->services()) {
         if (!service) continue;
-        const size_t available = service->pool.count().available;
+        // Whatever operators have ordered meanwhile: that is no loss.
+        const auto available = static_cast<size_t>(
+            std::ranges::count_if(service->members, [](const balance::Member& member) {
+                return member.weight > 0 && member.target->available;
+            }));
         share.available[service->name] = available;
         share.in_all += available;
     }
@@ -157,8 +180,9 @@ Server::Share Server::share_now() const {
 
 /// Why the last reload had better be taken back; "" when it may stay.
 std::string Server::loss_since(const Share& before, bool time_is_up) const {
+    const Share now = share_now();
     for (const auto& service : snapshot_->services()) {
-        if (!service || service->pool.any_available()) continue;
+        if (!service || now.available.at(service->name) > 0) continue;
         const auto& health = service->spec.health;
         const bool may_yet_come =
             service->pool.targets().empty() || (health.enabled && !health.initially_up);
@@ -167,9 +191,8 @@ std::string Server::loss_since(const Share& before, bool time_is_up) const {
             had != before.available.end() && had->second > 0)
             return format("service {} has no target left that is up", service->name);
     }
-    const size_t in_all = share_now().in_all;
-    if (in_all * 2 < before.in_all)
-        return format("only {} of {} targets are left", in_all, before.in_all);
+    if (now.in_all * 2 < before.in_all)
+        return format("only {} of {} targets are left", now.in_all, before.in_all);
     return {};
 }
 
@@ -177,6 +200,7 @@ void Server::take_back(const config::Config& before, const std::string& loss) {
     config::Config lost = snapshot_->config();
     auto restored = apply(before);
     if (restored) taken_back_ = std::move(lost);
+    applied_at_ = loop_.now();
     undo_.reset();
     last_reload_.state = restored ? "rolled-back" : "applied";
     last_reload_.text =
@@ -193,8 +217,8 @@ void Server::take_back(const config::Config& before, const std::string& loss) {
 Task<> Server::watch_reload(Undo undo, Duration time) {
     const uint64_t number = last_reload_.number;
     const Time until = loop_.now() + time;
-    Share share = share_now();
-    for (const auto& [service, available] : undo.share.available)
+    Share share = undo.after;
+    for (const auto& [service, available] : undo.before.available)
         if (auto now = share.available.find(service); now != share.available.end())
             now->second = std::max(now->second, available);
     for (;;) {
@@ -210,6 +234,18 @@ Task<> Server::watch_reload(Undo undo, Duration time) {
 }
 
 // ---- orders for targets
+
+/// Orders for a target that is not there at present, as DNS may bring it back. Says which.
+std::string Server::lift_orders(const std::string& which) {
+    std::string lifted;
+    std::erase_if(orders_, [&](const auto& order) {
+        const auto& [service, target] = order.first;
+        if (which != target && which != service + "/" + target) return false;
+        lifted += format("{}{} of service {}", lifted.empty() ? "" : ", ", target, service);
+        return true;
+    });
+    return lifted;
+}
 
 Result<report::Done> Server::order(const std::string& which, const NewOrder& wanted) {
     struct Found {
@@ -234,6 +270,9 @@ Result<report::Done> Server::order(const std::string& which, const NewOrder& wan
         }
         if (here) services += (services.empty() ? "" : ", ") + service->name;
     }
+    if (found.empty() && (wanted.is_drained == false || (wanted.sets_weight && !wanted.weight)))
+        if (auto lifted = lift_orders(which); !lifted.empty())
+            return report::Done{lifted + ": what was ordered is forgotten", {}};
     if (found.empty())
         return fail(
             Error::of(format("there is no target \"{}\"", which), "`proxify targets` lists them"));

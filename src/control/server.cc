@@ -61,6 +61,13 @@ size_t worker_count(const config::Config& config) {
     return config.workers.value_or(count_cores());
 }
 
+/// The least that none of them has.
+uint64_t free_number(const std::vector<worker::Worker*>& workers) {
+    uint64_t number = 0;
+    while (std::ranges::find(workers, number, &worker::Worker::number) != workers.end()) ++number;
+    return number;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Server>> Server::open(const Options& options) {
@@ -123,6 +130,7 @@ Result<> Server::start(const config::Config& config) {
     TRY(become_user(opened.listeners));
     start_workers(std::move(opened.rings));
     hand_out(opened.listeners);
+    desk_->start();
     log_.info("ready", format("ready: {}, {}", opened.text, count_text(workers_.size(), "worker")));
 
     health_.emplace(loop_, log_, &own_doors_,
@@ -130,13 +138,12 @@ Result<> Server::start(const config::Config& config) {
                            health::Change change) { on_state_change(service, target, change); });
     health_->follow(*snapshot_);
     tell_kernel();
-    desk_->start();
     notifier_.ready(status_line());
     return {};
 }
 
 void Server::open_desk(const config::Admin& admin) {
-    desk_.emplace(*this);
+    if (!desk_) desk_.emplace(*this);
     for (const auto& closed : desk_->open(admin, user_ ? std::optional(user_->uid) : std::nullopt))
         log_.warn("admin_closed", "admin: " + one_line(closed));
 }
@@ -146,7 +153,6 @@ Task<> Server::move_desk() {
     co_await loop_.sleep(100ms);
     if (leaving_) co_return;
     open_desk(snapshot_->config().admin);
-    desk_->start();
 }
 
 Result<Server::Opened> Server::open_steered(uint16_t port, const config::Config& config) {
@@ -248,6 +254,7 @@ void Server::start_workers(std::vector<Ring> rings) {
     const auto shares = shares_for(workers_.size() + rings.size());
     for (auto& ring : rings) {
         worker::Options options{
+            .number = free_number(everyone()),
             .shares = shares,
             .sessions_so_far = sessions_so_far_,
             .guard = &own_doors_,
@@ -453,11 +460,11 @@ Result<config::Config> Server::load() const {
 
 report::Reload Server::reload(bool was_asked_for) {
     if (leaving_) return last_reload_;
-    notifier_.reloading();
     auto config = load();
     // Word of an edit may come after the edit was applied by order, and taken back.
     if (!was_asked_for && config && taken_back_ == *config) return last_reload_;
-    Undo undo{snapshot_->config(), share_now(), loop_.now(), {}};
+    notifier_.reloading();
+    Undo undo{snapshot_->config(), share_now(), {}, loop_.now(), {}};
     auto applied = config ? apply(*config) : Result<std::string>(fail(std::move(config).error()));
     notifier_.ready(status_line());
     report::Reload done{.number = last_reload_.number, .at = wall_clock(loop_.now(), loop_.now())};
@@ -482,6 +489,7 @@ report::Reload Server::reload(bool was_asked_for) {
         log_.info("reload_applied", "reload: applied: " + done.text);
         done.warnings = warnings_of(*snapshot_);
         for (const auto& warning : done.warnings) log_.warn("service_down", "reload: " + warning);
+        undo.after = share_now();
         undo.done = done;
         undo_ = std::move(undo);
         taken_back_.reset();

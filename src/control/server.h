@@ -5,6 +5,8 @@
 
 #include <array>
 #include <atomic>
+#include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -60,6 +62,10 @@ class Server {
     metrics::Input metrics() const;
     /// What would become of a client; see explain/.
     Result<report::Explanation> explain(const Address& client, const Address& destination);
+    /// A survey of all sessions begins when those before it are over: each takes memory. It holds
+    /// its `turn` until it is done. False when too many wait already.
+    using Survey = std::move_only_function<void(std::shared_ptr<void> turn)>;
+    bool survey(Survey begin);
     /// Every worker, those that were retired as well.
     std::vector<worker::Worker*> everyone() const;
 
@@ -150,7 +156,7 @@ class Server {
     /// What it takes to take the last reload back.
     struct Undo {
         config::Config config;
-        Share share;
+        Share before, after;  ///< it was applied
         Time at;              ///< when it was applied
         report::Reload done;  ///< what was said of it
     };
@@ -158,6 +164,8 @@ class Server {
     std::string loss_since(const Share& before, bool time_is_up) const;
     io::Task<> watch_reload(Undo undo, Duration time);
     void take_back(const config::Config& before, const std::string& loss);
+    void begin_survey();
+    std::string lift_orders(const std::string& which);
 
     std::string status_line() const;
     io::Task<> tell_status();
@@ -188,6 +196,7 @@ class Server {
     std::atomic<uint64_t> sessions_so_far_ = 0;
     /// Number i of a group belongs to worker i modulo the number of workers.
     Listeners listeners_;
+    std::deque<Survey> surveys_;  ///< the first is under way
     routing::Orders orders_;
     report::Reload last_reload_;
     std::optional<Undo> undo_;  ///< since the first reload

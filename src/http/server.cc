@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "http/server.h"
 
+#include <fcntl.h>
 #include <grp.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -33,7 +34,7 @@ using ErrorCode = boost::system::error_code;
 
 namespace {
 
-constexpr size_t connections_max = 32;  ///< at each door
+constexpr size_t connections_max = 8;  ///< at each door
 constexpr size_t header_size_max = 16 * 1024;
 /// By door: a whole targets.toml, or nothing to speak of.
 constexpr size_t body_size_max[] = {4 << 20, 64 * 1024};
@@ -280,7 +281,7 @@ Result<> Server::listen(const std::string& path, const SocketRights& rights) {
     const std::string fresh = format("{}.{}", path, getpid());
     if (fresh.size() >= sizeof(sockaddr_un::sun_path))
         return fail(Error::of(format("{} is too long for the path of a socket", path), hint));
-    const int found = knock(path, 1ms).error;
+    const int found = rights.is_ours ? ECONNREFUSED : knock(path, 1ms).error;
     if (found == 0 || found == EAGAIN)
         return fail(Error::of(format("another proxify answers at {}", path), hint));
     if (found != ENOENT && found != ECONNREFUSED)
@@ -304,18 +305,20 @@ Result<> Server::listen(const std::string& path, const SocketRights& rights) {
     if (error) return give_up(from(error, format("cannot make the socket {}", path), hint));
     // Whoever is to take the socket away in the end has to own its directory as well.
     if (rights.owner &&
-        (chown(fresh.c_str(), *rights.owner, static_cast<gid_t>(-1)) < 0 ||
-         (is_new && chown(directory.c_str(), *rights.owner, static_cast<gid_t>(-1)) < 0)))
+        (lchown(fresh.c_str(), *rights.owner, static_cast<gid_t>(-1)) < 0 ||
+         (is_new && lchown(directory.c_str(), *rights.owner, static_cast<gid_t>(-1)) < 0)))
         return give_up(Error::from_errno(errno, "give the socket to the user"));
     mode_t mode = 0600;
     if (!rights.group.empty()) {
         auto group = find_group(rights.group);
         if (!group) return give_up(std::move(group).error());
-        if (chown(fresh.c_str(), static_cast<uid_t>(-1), *group) < 0)
+        if (lchown(fresh.c_str(), static_cast<uid_t>(-1), *group) < 0)
             return give_up(Error::from_errno(errno, "give the socket to group " + rights.group));
         mode = 0660;
     }
-    if (chmod(fresh.c_str(), mode) < 0)
+    // Of the socket itself, never of what somebody has put in its place: its directory may be the
+    // user's, and this root's.
+    if (fchmodat(AT_FDCWD, fresh.c_str(), mode, AT_SYMLINK_NOFOLLOW) < 0)
         return give_up(Error::from_errno(errno, "set who may use " + path));
     acceptor.listen(asio::socket_base::max_listen_connections, error);
     if (!error) std::filesystem::rename(fresh, path, error);

@@ -31,6 +31,7 @@ using Handler = std::function<void(const Request&, Door, Answer)>;
 struct SocketRights {
     std::string group;              ///< empty for nobody else
     std::optional<unsigned> owner;  ///< a user's number, who will be us before long
+    bool is_ours = false;           ///< a Server of ours may be there already: it is replaced
 };
 
 class Server {

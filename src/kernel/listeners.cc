@@ -128,13 +128,19 @@ void name_processes(std::vector<Listening>& listeners) {
     namespace fs = std::filesystem;
     constexpr auto options = fs::directory_options::skip_permission_denied;
     std::error_code ignored;  // processes come and go, and some are none of our business
+    // A proxy has a file for each connection, and its listeners among the first of them.
+    constexpr int files_max = 4096;
 
     for (fs::directory_iterator process("/proc", options, ignored), end; process != end;
          process.increment(ignored)) {
         auto pid = process->path().filename().string();
         if (pid.find_first_not_of("0123456789") != std::string::npos) continue;
-        for (fs::directory_iterator file(process->path() / "fd", options, ignored); file != end;
-             file.increment(ignored)) {
+        if (std::ranges::none_of(listeners,
+                                 [](const Listening& one) { return one.process.empty(); }))
+            return;
+        int files = 0;
+        for (fs::directory_iterator file(process->path() / "fd", options, ignored);
+             file != end && ++files <= files_max; file.increment(ignored)) {
             uint64_t inode = socket_inode(fs::read_symlink(file->path(), ignored).native());
             if (inode == 0) continue;
             for (auto& listening : listeners)

@@ -408,6 +408,12 @@ Result<> SteeringProgram::count_service(uint16_t service, bool is_counted) {
     TRY_TO(cpus, cpu_count());
     const std::vector<steer_counts> zeros(cpus);
     uint32_t key = service;
+    if (!is_counted) {
+        // A sum only grows.
+        TRY_TO(last, counters(service));
+        counted_before_.resize(last.size());
+        for (size_t i = 0; i < last.size(); ++i) counted_before_[i] += last[i].value;
+    }
     int failed = is_counted ? bpf_map_update_elem(map, &key, zeros.data(), BPF_NOEXIST)
                             : bpf_map_delete_elem(map, &key);
     bool is_fine = failed == 0 || errno == EEXIST || errno == ENOENT;
@@ -447,6 +453,7 @@ Result<std::vector<Counter>> SteeringProgram::counters() const {
     uint32_t service = 0;
     for (void* after = nullptr; bpf_map_get_next_key(map, after, &service) == 0; after = &service)
         TRY(add_counts(map, service, counters));
+    for (size_t i = 0; i < counted_before_.size(); ++i) counters[i].value += counted_before_[i];
     return counters;
 }
 

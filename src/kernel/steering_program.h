@@ -164,6 +164,7 @@ class SteeringProgram {
     explicit SteeringProgram(steer* object) : object_(object) {}
 
     std::unique_ptr<steer, DestroyObject> object_;
+    std::vector<uint64_t> counted_before_;  ///< of services that are counted no more, by counter
     Fd sink_;
     std::unique_ptr<bpf_link, DestroyLink> link_;  // declared last, so it goes first
 };

@@ -321,8 +321,8 @@ std::string render(const Input& input) {
     services.push_back({label("service", no_service), *input.snapshot->unserved(), nullptr});
 
     std::vector<WorkerThing> workers;
-    for (size_t i = 0; i < input.workers.size(); ++i)
-        workers.push_back({label("worker", std::to_string(i)), input.workers[i]});
+    for (const auto& worker : input.workers)
+        workers.push_back({label("worker", std::to_string(worker.number)), worker});
 
     Page page;
     write(page, of_proxify, std::span(&input, 1));

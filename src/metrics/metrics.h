@@ -45,7 +45,7 @@ struct Input {
     bool is_refused = false;  ///< the file is another one by now, and was refused
     uint64_t log_lines_dropped = 0;
     std::shared_ptr<const routing::Snapshot> snapshot;
-    std::vector<stats::Worker> workers = {};  ///< labelled by their index
+    std::vector<stats::Worker> workers = {};  ///< labelled by their numbers
     std::optional<Steering> steering = {};    ///< with steering only
 };
 

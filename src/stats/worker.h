@@ -7,6 +7,7 @@
 namespace proxify::stats {
 
 struct Worker {
+    uint64_t number = 0;  ///< no other that is there has the same
     uint64_t sessions = 0;
     uint64_t sessions_max = 0;  ///< beyond it clients wait in the kernel's queue
     uint64_t accept_queue =

@@ -51,7 +51,8 @@ void Worker::use(Shares shares) {
 
 stats::Worker Worker::stats() const {
     const Pipes& pipes = loop_.pipes();
-    return {.sessions = session_count_,
+    return {.number = options_.number,
+            .sessions = session_count_,
             .sessions_max = sessions_max_,
             .accept_pauses = accept_pauses_,
             .buffers = loop_.ring().buffer_count(),
@@ -157,7 +158,8 @@ Task<> Worker::walk(std::unique_ptr<Visit> visit) {
             visit->next = session->next;  // the visitor may end it at once
             visit->visitor(*session);
         }
-        co_await loop_.sleep(0ns);
+        // Not at this very moment: a timer that is due at once fires in the same turn.
+        co_await loop_.sleep(1ns);
     }
     std::erase(visits_, visit.get());
 }

@@ -29,6 +29,7 @@ struct Shares {
 };
 
 struct Options {
+    uint64_t number = 0;  ///< what operators know it by
     Shares shares;
     std::atomic<uint64_t>& sessions_so_far;  ///< of all workers: sessions are numbered by it
     dial::Guard* guard = nullptr;
@@ -52,6 +53,7 @@ class Worker {
     void start(std::function<void()> on_end);
     void join();
     io::Loop& loop() { return loop_; }
+    uint64_t number() const { return options_.number; }
     /// How it stands, but for the queues of its listeners. From any thread.
     stats::Worker stats() const;
 

@@ -552,7 +552,12 @@ TEST_CASE("thousands of sessions are listed while traffic flows, and traffic har
     INFO(status.err);
     CHECK(status.exit_code == 0);
     CHECK(now() - asked < 10s);
-    CHECK(proxify.process().resident_bytes() < memory + 150'000'000);
+#if __has_feature(address_sanitizer)
+    const size_t room = 600'000'000;  // what is freed is kept for a while
+#else
+    const size_t room = 150'000'000;
+#endif
+    CHECK(proxify.process().resident_bytes() < memory + room);
     busy.send("!");
     CHECK(busy.receive_exactly(1) == "!");
 }

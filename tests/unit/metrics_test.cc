@@ -92,7 +92,7 @@ Input full_input() {
                      .pipes_max = 58,
                      .pipes_refused = 59,
                      .completion_overflows = 60},
-                    {.sessions = 61}},
+                    {.number = 1, .sessions = 61}},
         .steering = metrics::Steering{.all = {{"steered", 71}, {"denied", 72}},
                                       .by_service = {{"web", {{"steered", 73}, {"denied", 74}}}},
                                       .by_port = [] {
