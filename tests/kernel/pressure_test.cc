@@ -262,3 +262,25 @@ TEST_CASE("clients whom a worker has no room for show in the kernel's queue", "[
     clients.clear();
     CHECK(eventually([&] { return bench.page().at(queue) == 0; }));
 }
+
+TEST_CASE("who walks along hundreds of sessions lets others in between") {
+    IN_NAMESPACE(ns);
+    Server target(ns, "127.0.0.1:9001", echo());
+    Bench bench(ns, {});
+    std::vector<Stream> clients;
+    for (int i = 0; i < 300; ++i) {
+        clients.push_back(Stream::dial(ns, "127.0.0.1:5001"));
+        clients.back().send("x");
+        CHECK(clients.back().receive_exactly(1) == "x");
+    }
+    std::atomic<int> seen = 0, seen_in_between = 0;
+    bench.ask<bool>([&](worker::Worker& worker) {
+        worker.visit([&](session::Session&) {
+            if (++seen == 1) bench.post([&] { seen_in_between = seen.load(); });
+        });
+        return true;
+    });
+    CHECK(eventually([&] { return seen == 300; }));
+    CHECK(eventually([&] { return seen_in_between > 0; }));
+    CHECK(seen_in_between < 300);
+}
