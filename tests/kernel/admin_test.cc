@@ -278,6 +278,32 @@ TEST_CASE("a relative path is one too, and a taken HTTP address is a warning") {
     CHECK_FALSE(exists(path));
 }
 
+TEST_CASE("a door that cannot be moved stays where it is, and the other is left alone") {
+    IN_NAMESPACE(ns);
+    Server target(ns, "127.0.0.1:9001", answer("a"));
+    Server there(ns, "127.0.0.1:9902", stare());
+    auto http_at = [](const std::string& address) {
+        return "[admin]\nhttp = \"" + address + "\"\n" + web;
+    };
+    auto proxify = Proxify::start(ns, {.config = http_at("127.0.0.1:9901")});
+    auto is_read_at = [&](const std::string& address) {
+        return status_of(exchange(Stream::dial(ns, address), get("/healthz"))) == 200;
+    };
+    const auto socket = about(proxify.socket()).st_ino;
+    CHECK(is_read_at("127.0.0.1:9901"));
+    proxify.reload(http_at("127.0.0.1:9902"));
+    REQUIRE(eventually([&] {
+        return find_line(proxify.log(), {"warn", "admin: cannot serve HTTP at 127.0.0.1:9902"})
+            .has_value();
+    }));
+    CHECK(is_read_at("127.0.0.1:9901"));
+    proxify.reload(http_at("127.0.0.1:9903"));
+    CHECK(eventually([&] { return Stream::dial_error(ns, "127.0.0.1:9901") == ECONNREFUSED; }));
+    CHECK(is_read_at("127.0.0.1:9903"));
+    CHECK(about(proxify.socket()).st_ino == socket);
+    CHECK(proxify.ask({"status"}).exit_code == 0);
+}
+
 // ---- HTTP
 
 TEST_CASE("over HTTP everything can be read and nothing changed") {

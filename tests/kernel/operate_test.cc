@@ -899,6 +899,25 @@ TEST_CASE("a reload whose targets never come up is taken back when its time is u
     REQUIRE(eventually([&] { return answered_by(ns, web_port) == "b"; }));
 }
 
+TEST_CASE("a target that is drained while a reload is watched is no loss, and one that dies is") {
+    IN_NAMESPACE(ns);
+    std::optional<Targets> targets(std::in_place, ns);
+    auto proxify = Proxify::start(
+        ns, {.config = service("web", "5001", {9001, 9002}, quick_checks), .flags = {"-b"}});
+    write_file(proxify.config_path(), service("web", "5001", {9001}, quick_checks));
+    auto watched = Child::start({.argv = {proxify_binary(), "reload", "--rollback-if-down", "20s",
+                                          "--socket", proxify.socket()}});
+    auto state = [&] { return json(proxify, {"status"})["reload"]["state"].text; };
+    REQUIRE(eventually([&] { return state() == "watching"; }));
+    CHECK(said(proxify, {"drain", "127.0.0.1:9001"}) != "");
+    // What has changed is looked at in the turns that these take.
+    for (int i = 0; i < 5; ++i) CHECK(state() == "watching");
+    CHECK(said(proxify, {"undrain", "127.0.0.1:9001"}) != "");
+    targets.reset();
+    CHECK(eventually([&] { return state() == "rolled-back"; }));
+    CHECK(watched.wait(10s) == 1);
+}
+
 TEST_CASE("a reload that loses nothing is kept; so is one that removes a service") {
     IN_NAMESPACE(ns);
     Targets targets(ns);
