@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -345,7 +346,11 @@ Result<> Server::listen(const Address& at) {
 void Server::start() {
     if (impl_->local.socket().is_open()) impl_->local.accept();
     if (impl_->tcp.socket().is_open()) impl_->tcp.accept();
-    impl_->thread = start_thread("admin", [this] { impl_->house->context.run(); });
+    impl_->thread = start_thread("admin", [this] {
+        // Of this thread alone: where cores are few, those who carry connections go first.
+        setpriority(PRIO_PROCESS, 0, 19);
+        impl_->house->context.run();
+    });
 }
 
 }  // namespace proxify::http
