@@ -27,7 +27,7 @@ static constexpr auto try_help = "try proxify --help";
 
 using Names = std::string_view;
 static constexpr Names run_flags[] = {"b", "port", "config", "socket"};
-static constexpr Names check_flags[] = {"b", "port", "config"};
+static constexpr Names check_flags[] = {"b", "port", "config", "json"};
 static constexpr Names doctor_flags[] = {"b", "port", "config", "json"};
 static constexpr Names ask_flags[] = {"socket", "config", "json"};
 static constexpr Names show_flags[] = {"socket", "config", "json", "watch"};

@@ -100,6 +100,7 @@ DESCRIBE(Explanation, client, destination, steps, candidates, is_one_draw, servi
          client_sees)
 DESCRIBE(Finding, severity, topic, what, remedy)
 DESCRIBE(Findings, findings, worst)
+DESCRIBE(Checked, is_good, error, hint, services, targets, ports, text)
 DESCRIBE(Trouble, error, hint)
 
 }  // namespace proxify::report

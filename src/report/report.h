@@ -181,6 +181,15 @@ struct Findings {
     std::string worst;
 };
 
+/// What `proxify check` has found. Where the file is no good, all but `error` and `hint` is empty.
+struct Checked {
+    bool is_good = false;
+    std::string error;  ///< may have several lines
+    std::string hint;
+    uint64_t services = 0, targets = 0, ports = 0;
+    std::string text;  ///< what would run, for people
+};
+
 struct Trouble {
     std::string error;
     std::string hint;

@@ -7,6 +7,7 @@
 
 #include "cli/check.h"
 #include "cli/options.h"
+#include "report/report.h"
 #include "support/catch.h"
 #include "support/temp_dir.h"
 
@@ -194,6 +195,26 @@ TEST_CASE("check says what is wrong and ends with 1") {
     CHECK(err.str() ==
           "error: cannot read /nonexistent/targets.toml: No such file or directory\n"
           "  hint: proxify reads ./targets.toml; another file is named with -c FILE\n");
+}
+
+TEST_CASE("check --json says the same to machines, with the same exit code") {
+    auto good = check_file("service = [{ name = 'web', ports = '80-82', targets = '10.0.0.1:80' }]",
+                           {.json = true});
+    CHECK(good.exit_code == 0);
+    auto said = report::from_json<report::Checked>(good.out);
+    REQUIRE(said);
+    CHECK(said->is_good);
+    CHECK(said->ports == 3);
+    CHECK(said->targets == 1);
+    CHECK(contains(said->text, "service web\n"));
+
+    auto bad = check_file("service = []", {.json = true});
+    CHECK(bad.exit_code == 1);
+    CHECK(bad.err.empty());
+    said = report::from_json<report::Checked>(bad.out);
+    REQUIRE(said);
+    CHECK_FALSE(said->is_good);
+    CHECK(said->error != "");
 }
 
 TEST_CASE("check takes -b and -p into account as a run would") {
