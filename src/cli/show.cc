@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/count_text.h"
 #include "base/format.h"
 #include "cli/table.h"
 #include "config/words.h"
@@ -24,10 +25,6 @@ std::string joined(const std::vector<std::string>& words, size_t width_max) {
         out += (out.empty() ? "" : ", ") + words[i];
     }
     return out.empty() ? "-" : out;
-}
-
-std::string counted(uint64_t count, std::string_view noun) {
-    return format("{} {}{}", count, noun, count == 1 ? "" : "s");
 }
 
 std::string of(uint64_t count, uint64_t max) {
@@ -69,7 +66,7 @@ std::string show(const report::Status& status) {
         lines.emplace_back("reload", reload.state + ": " + printable(reload.text));
     for (const auto& warning : reload.warnings) lines.emplace_back("", printable(warning));
     if (status.log_dropped != 0)
-        lines.emplace_back("log", format("{} dropped", counted(status.log_dropped, "line")));
+        lines.emplace_back("log", format("{} dropped", count_text(status.log_dropped, "line")));
     if (status.is_behind)
         lines.emplace_back("kernel", "has not got the last change; the next reload tries again");
     return labelled(lines);

@@ -3,6 +3,7 @@
 // selected, in full; the keys, or a question.
 #include <algorithm>
 
+#include "base/count_text.h"
 #include "base/format.h"
 #include "cli/table.h"
 #include "cli/top_model.h"
@@ -160,10 +161,6 @@ Line row_line(std::span<const Column> columns, const Layout& layout, const Row& 
     return line;
 }
 
-std::string counted(uint64_t count, std::string_view noun) {
-    return format("{} {}{}", count, noun, count == 1 ? "" : "s");
-}
-
 std::vector<Line> help() {
     std::vector<Line> out;
     for (const char* text :
@@ -196,13 +193,13 @@ Line TopModel::status_line(size_t columns, Time now) const {
                             {{"up " + short_time(status.uptime)}, 4}};
     if (status.state != "running") parts.push_back({{shown(status.state), Role::caution, true}, 0});
     if (status.is_behind) parts.push_back({{"kernel is behind", Role::caution, true}, 5});
-    parts.push_back({{counted(status.sessions, "session")}, 1});
+    parts.push_back({{count_text(status.sessions, "session")}, 1});
     if (auto rate = rates_between(status_before_, status_after_, "").begun)
         parts.push_back({{short_rate(*rate) + " new/s"}, 2});
-    parts.push_back({{counted(status.services, "service")}, 6});
+    parts.push_back({{count_text(status.services, "service")}, 6});
     if (status.services_down)
         parts.back() = {
-            {format("{} of {} down", status.services_down, counted(status.services, "service")),
+            {format("{} of {} down", status.services_down, count_text(status.services, "service")),
              Role::bad, true},
             0};
     parts.push_back({{format("{}/{} targets up", status.targets_up, status.targets),

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/count_text.h"
 #include "base/format.h"
 
 namespace proxify::cli {
@@ -31,10 +32,6 @@ bool has_own_port(const std::string& target) {
 bool is_at(const std::string& target, const std::string& address) {
     return has_own_port(target) ? address == target
                                 : address.starts_with(target.substr(0, target.rfind(':') + 1));
-}
-
-std::string counted(uint64_t count, std::string_view noun) {
-    return format("{} {}{}", count, noun, count == 1 ? "" : "s");
 }
 
 /// Takes in a new sample. Two that came close together, because somebody pressed a key, would make
@@ -415,11 +412,11 @@ void TopModel::propose(Order::Kind kind) {
     switch (kind) {
         case Order::Kind::drain:
             question = format("drain {} of {}? it has {}", shown(row->target), shown(row->service),
-                              counted(row->sessions, "session"));
+                              count_text(row->sessions, "session"));
             break;
         case Order::Kind::undrain:
             question = format("give {} of {} new sessions again? it has {}", shown(row->target),
-                              shown(row->service), counted(row->sessions, "session"));
+                              shown(row->service), count_text(row->sessions, "session"));
             break;
         case Order::Kind::kill:
             order = {.kind = kind, .session = row->session};

@@ -2,6 +2,7 @@
 // A Config in words, aligned for eyes. Nothing parses this.
 #include <algorithm>
 
+#include "base/count_text.h"
 #include "base/format.h"
 #include "config/config.h"
 #include "config/names.h"
@@ -39,11 +40,6 @@ class Page {
     Settings lines_;
 };
 
-/// "1 port", "5 ports"
-std::string counted(size_t count, std::string_view noun, std::string_view plural = "s") {
-    return format("{} {}{}", count, noun, count == 1 ? "" : plural);
-}
-
 void describe_ports(const Service& service, Page& page) {
     constexpr size_t width_max = 80, lines_max = 6;
     auto ranges = joined(service.ports);
@@ -76,7 +72,7 @@ std::string describe_target(const TargetSpec& target, const Config& config) {
     if (target.backup) note("backup");
     if (target.max_connections != 0)
         note(format("at most {}",
-                    counted(static_cast<size_t>(target.max_connections), "connection")));
+                    count_text(static_cast<size_t>(target.max_connections), "connection")));
     if (target.srv) note("ports and weights from its SRV records");
     if (!target.ip) note(format("looked up again within {}", to_text(config.resolve_interval)));
     return notes.empty() ? target.text : format("{}  ({})", target.text, notes);
@@ -158,7 +154,7 @@ std::string describe_timeouts(const Timeouts& timeouts) {
 /// "10.0.0.0/8, 2001:db8::/32", or how many there are when they are many.
 std::string describe_prefixes(const std::vector<Prefix>& prefixes) {
     constexpr size_t listed_max = 8;
-    if (prefixes.size() > listed_max) return counted(prefixes.size(), "prefix", "es");
+    if (prefixes.size() > listed_max) return count_text(prefixes.size(), "prefix", "es");
     std::string out;
     for (const auto& prefix : prefixes) out += (out.empty() ? "" : ", ") + prefix.text();
     return out;
@@ -173,10 +169,10 @@ std::string describe_limits(const Limits& limits) {
     std::string out;
     if (limits.source_sessions > 0)
         out = format("{} for each source at a time",
-                     counted(static_cast<size_t>(limits.source_sessions), "session"));
+                     count_text(static_cast<size_t>(limits.source_sessions), "session"));
     if (limits.source_rate > 0)
         out += format("{}{} for each source in a second", out.empty() ? "" : ", ",
-                      counted(static_cast<size_t>(limits.source_rate), "connection"));
+                      count_text(static_cast<size_t>(limits.source_rate), "connection"));
     return out;
 }
 
@@ -185,16 +181,16 @@ std::string describe_room(const Service& service) {
     std::string out;
     if (service.max_connections != 0)
         out = format("at most {}; ",
-                     counted(static_cast<size_t>(service.max_connections), "connection"));
+                     count_text(static_cast<size_t>(service.max_connections), "connection"));
     if (service.queue.size == 0) return out + "nobody waits";
     return out + format("{} may wait, for {}", service.queue.size, to_text(service.queue.timeout));
 }
 
 std::string describe_ejection(const Ejection& ejection) {
     if (!ejection.enabled) return "never";
-    std::string why = counted(static_cast<size_t>(ejection.failures), "failed connect");
+    std::string why = count_text(static_cast<size_t>(ejection.failures), "failed connect");
     if (ejection.early_resets > 0)
-        why += " or " + counted(static_cast<size_t>(ejection.early_resets), "early reset");
+        why += " or " + count_text(static_cast<size_t>(ejection.early_resets), "early reset");
     return format("after {} in a row, for {} to {}, at most {} % of targets", why,
                   to_text(ejection.time), to_text(ejection.max_time), ejection.max_share);
 }
@@ -298,8 +294,8 @@ std::string describe(const Config& config) {
         ports += service.port_count();
         targets += service.targets.size();
     }
-    return out + format("{}, {}, {}\n", counted(config.services.size(), "service"),
-                        counted(targets, "target"), counted(ports, "port"));
+    return out + format("{}, {}, {}\n", count_text(config.services.size(), "service"),
+                        count_text(targets, "target"), count_text(ports, "port"));
 }
 
 }  // namespace proxify::config

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bitset>
 
+#include "base/count_text.h"
 #include "base/format.h"
 #include "config/names.h"
 
@@ -14,10 +15,6 @@ namespace {
 using config::Config;
 using config::PortRange;
 using Ports = std::bitset<65536>;
-
-std::string sessions_text(uint64_t count) {
-    return format("{} session{}", count, count == 1 ? "" : "s");
-}
 
 /// "5001, 5300-5399 and 4 more ranges"
 std::string ports_text(const Ports& ports) {
@@ -204,7 +201,7 @@ class Planner {
             if (find_in(service, target) != service.targets.end()) continue;
             const uint64_t sessions = live ? standing_of(*live, target).sessions : 0;
             note("-", format("target {} of service {}", target.text, service.name),
-                 sessions == 0 ? "" : format("it keeps {}", sessions_text(sessions)));
+                 sessions == 0 ? "" : format("it keeps {}", count_text(sessions, "session")));
         }
         for (const auto& target : service.targets) {
             auto before = find_in(old, target);

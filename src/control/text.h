@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <string>
 
+#include "base/count_text.h"
 #include "base/format.h"
 #include "base/result.h"
 
@@ -16,11 +17,6 @@ inline std::string one_line(const Error& error) {
     if (!error.hint.empty()) line += " (hint: " + error.hint + ")";
     std::ranges::replace(line, '\n', ' ');
     return line;
-}
-
-/// "1 port", "5 ports"
-inline std::string count_text(size_t count, const char* what) {
-    return format("{} {}{}", count, what, count == 1 ? "" : "s");
 }
 
 }  // namespace proxify::control

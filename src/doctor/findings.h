@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/count_text.h"
 #include "doctor/finding.h"
 
 namespace proxify::doctor {
@@ -34,9 +35,6 @@ class Findings {
   private:
     std::vector<Finding> list_;
 };
-
-/// "1 port", "2 ports".
-std::string count_text(size_t count, std::string_view what);
 /// A hint of another room, whose lines were broken for another width.
 std::string paragraph(std::string text);
 

@@ -380,10 +380,6 @@ void judge_unseen(const Host& host, const Start& start, Findings& findings) {
 
 }  // namespace
 
-std::string count_text(size_t count, std::string_view what) {
-    return format("{} {}{}", count, what, count == 1 ? "" : "s");
-}
-
 std::string paragraph(std::string text) {
     std::ranges::replace(text, '\n', ' ');
     return text;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "base/count_text.h"
 #include "base/format.h"
 #include "config/names.h"
 
@@ -165,14 +166,10 @@ void add_candidates(const Service& service, const Scene& scene, const Course& co
     std::ranges::move(others, std::back_inserter(explanation.candidates));
 }
 
-std::string counted(size_t count, std::string_view one) {
-    return format("{} {}{}", count, one, count == 1 ? "" : "s");
-}
-
 /// "2 of 3 targets are available", and what follows from it.
 std::string census(const Pool& pool) {
     const auto [available, all] = pool.count();
-    auto text = format("{} of {} available", available, counted(all, "target"));
+    auto text = format("{} of {} available", available, count_text(all, "target"));
     if (pool.admission().is_panic()) text += "; that is panic, so all are used";
     if (size_t others = pool.targets().size() - all; others != 0)
         text += format("; {} with weight 0", others);
