@@ -28,7 +28,7 @@ void Journal::heed(const std::string& line, std::vector<SessionLine>& sessions) 
     if (!ids_) ids_ = kernel_ids(line);
     const bool is_expected =
         json && ((*json)["level"] == "info" || (*json)["event"] == "target_down" ||
-                 (*json)["event"] == "reload_refused");
+                 (*json)["event"] == "service_down" || (*json)["event"] == "reload_refused");
     if (!is_expected && strange_.size() < 40) strange_.push_back(line);
 }
 
