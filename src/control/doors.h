@@ -11,6 +11,7 @@
 #include "base/result.h"
 #include "capture/arrival.h"
 #include "config/config.h"
+#include "ingress/ingress.h"
 #include "io/loop.h"
 #include "telemetry/log.h"
 
@@ -35,9 +36,17 @@ class Doors : public capture::Origins {
 
     std::optional<Address> take(const Address& client, const Address& local) override;
 
+    /// Null while nothing is captured at interfaces.
+    const ingress::Ingress* ingress() const { return ingress_ ? &*ingress_ : nullptr; }
+
   private:
-    [[maybe_unused]] io::Loop& loop_;
-    [[maybe_unused]] telemetry::Journal& log_;
+    Result<> open_ingress(const config::Config& config);
+    io::Task<> follow_interfaces();
+
+    io::Loop& loop_;
+    telemetry::Journal& log_;
+    std::optional<ingress::Ingress> ingress_;
+    std::optional<io::Readable> interfaces_changed_;
 };
 
 }  // namespace proxify::control

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/format.h"
+#include "kernel/ingress_program.h"
 #include "kernel/links.h"
 #include "kernel/listeners.h"
 #include "kernel/privileges.h"
@@ -61,6 +62,8 @@ static std::vector<std::string> foreign_warnings(const std::vector<SteeringLink>
             before_us = false;
             continue;
         }
+        // Our own, which takes nothing that is steered: a port is captured or steered.
+        if (link.program_name == kernel::ingress_program_name) continue;
         auto name = link.program_name.empty() ? "whose name only CAP_SYS_ADMIN may see"
                                               : format("\"{}\"", link.program_name);
         warnings.push_back(
