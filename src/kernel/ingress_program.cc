@@ -222,20 +222,6 @@ static bool is_gone(int error_number) {
     return error_number == ENODEV || error_number == ENXIO;
 }
 
-/// False when the interface is gone.
-Result<bool> IngressProgram::attach_tcx(Hook& hook) const {
-    const auto& interface = hook.interface_;
-    auto attach = [&](int program, bpf_attach_type type) {
-        return Fd::adopt(
-            bpf_link_create(program, static_cast<int>(interface.index), type, nullptr));
-    };
-    hook.egress_ = attach(egress_fd(interface.has_ethernet), tcx_egress);
-    if (hook.egress_) hook.ingress_ = attach(ingress_fd(interface.has_ethernet), tcx_ingress);
-    if (hook.ingress_) return true;
-    if (is_gone(errno)) return false;
-    return fail(hook_error(errno, interface, "tcx"));
-}
-
 /// Takes away what a proxify that was killed has left. Whether there was something.
 static Result<bool> remove_stale(const Interface& interface, int direction) {
     const uint32_t id = program_at(interface.index, direction);
@@ -249,6 +235,33 @@ static Result<bool> remove_stale(const Interface& interface, int direction) {
                               "remove it: `tc filter del dev IF ingress pref 8245`, or egress"));
     remove_filter(interface.index, direction);
     return true;
+}
+
+/// Also where tcx is used now: a filter goes on working by the maps of the one who was killed.
+static void remove_leftovers(const Interface& interface) {
+    LibbpfEar ear;
+    bool was_there = false;
+    for (int direction : directions)
+        if (auto removed = remove_stale(interface, direction); removed && *removed)
+            was_there = true;
+    if (!was_there || has_filters(interface.index)) return;
+    auto qdisc = place_at(interface.index, BPF_TC_INGRESS | BPF_TC_EGRESS);
+    bpf_tc_hook_destroy(&qdisc);
+}
+
+/// False when the interface is gone.
+Result<bool> IngressProgram::attach_tcx(Hook& hook) const {
+    const auto& interface = hook.interface_;
+    remove_leftovers(interface);
+    auto attach = [&](int program, bpf_attach_type type) {
+        return Fd::adopt(
+            bpf_link_create(program, static_cast<int>(interface.index), type, nullptr));
+    };
+    hook.egress_ = attach(egress_fd(interface.has_ethernet), tcx_egress);
+    if (hook.egress_) hook.ingress_ = attach(ingress_fd(interface.has_ethernet), tcx_ingress);
+    if (hook.ingress_) return true;
+    if (is_gone(errno)) return false;
+    return fail(hook_error(errno, interface, "tcx"));
 }
 
 Result<bool> IngressProgram::attach_clsact(Hook& hook) const {

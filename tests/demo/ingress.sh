@@ -17,14 +17,14 @@ await_listener 9000
 expect Hi client curl -sS -D - http://198.51.100.1:8000/
 
 say 'Port 8000 leads to port 9000, where packets come in:'
-start proxify "$proxify" ingress --map 8000:9000 --socket "$socket"
+start proxify "$proxify" ingress --map 8000:9000 --hook clsact --socket "$socket"
 await proxify ready
 expect 'X-Interceptor: proxify' client curl -sS -D - http://198.51.100.1:8000/
 
 say 'Not so on the host itself:'
 lacks X-Interceptor run curl -sS -D - http://127.0.0.1:8000/
 
-say 'What the kernel has, and that it has nothing once proxify has ended:'
-expect proxify run bpftool net show dev cable
+say "What the kernel has, and that it has nothing once proxify has ended (--hook clsact, because Debian's tools are older than tcx):"
+expect proxify_ingress run tc filter show dev cable ingress
 stop_all
-lacks proxify run bpftool net show dev cable
+lacks proxify run tc filter show dev cable ingress

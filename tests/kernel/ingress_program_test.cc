@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "kernel/host.h"
 #include "kernel/wire.h"
@@ -537,6 +538,42 @@ static Fd add_foreign_filter(const Namespace& where, uint32_t place_number, int 
         REQUIRE(bpf_tc_attach(&place, &filter) == 0);
     });
     return foreign;
+}
+
+TEST_CASE("[T-13] what was left as a filter goes also when the next one has links") {
+    NEEDS_KERNEL_ACCESS();
+    Wire wire;
+    Both other(wire.host, 9001, answer("other"));
+    hook_and_die(wire.host, HookKind::clsact);
+    REQUIRE(filters(wire.host, "egress").size() == 1);
+    Door door(wire.host);
+    door.hook("eth0", HookKind::tcx);
+    door.map(8000, 9001);
+    CHECK(from_client(wire, "198.51.100.1:8000") == "other");
+    CHECK_FALSE(has_clsact(wire.host));
+}
+
+TEST_CASE("word of interfaces that is lost is told to be lost, and the list is whole") {
+    NEEDS_KERNEL_ACCESS();
+    auto host = Namespace::create();
+    std::optional<kernel::Interfaces> interfaces;
+    host.run([&] { interfaces = value_of(kernel::Interfaces::open()); });
+    CHECK(value_of(interfaces->list()).empty());
+    CHECK_FALSE(interfaces->read_news().is_any);
+    // More than a socket keeps that nobody reads.
+    sh(host,
+       "for i in $(seq 80); do ip link add a$i type veth peer name b$i; ip link del a$i; done");
+    sh(host, "ip link add stays type veth peer name stays2");
+    auto news = interfaces->read_news();
+    CHECK(news.is_any);
+    CHECK(news.is_cut);
+    CHECK_FALSE(news.gone.empty());
+    CHECK_FALSE(interfaces->read_news().is_any);
+    std::set<std::string> names;
+    for (const auto& one : value_of(interfaces->list())) names.insert(one.name);
+    CHECK(names == std::set<std::string>{"stays", "stays2"});
+    sh(host, "ip link del stays");
+    CHECK(interfaces->read_news().gone.size() == 2);
 }
 
 TEST_CASE("what stands in our place and is not ours is left there, and said") {

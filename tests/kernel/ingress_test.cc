@@ -206,8 +206,17 @@ TEST_CASE("[T-03] [T-04] interfaces are hooked once each, whenever they come, an
         CHECK(hooked("new0") == 1);
         if (is_clsact) CHECK(filters(wire.host, "other0") == Pair(1, 1));
 
-        sh(wire.host, "ip link del other0");
+        // Into another namespace and back.
+        sh(wire.host, "ip link set other0 netns " + path_of(second));
         CHECK(eventually([&] { return count_lines(proxify.log(), {"other0 is gone"}) == 1; }));
+        if (is_clsact) CHECK(filters(second, "other0") == Pair(0, 0));
+        sh(second, "ip link set other0 netns " + path_of(wire.host));
+        CHECK(eventually([&] { return hooked("other0") == 1; }));
+        sh(wire.host, "ip addr add 203.0.113.1/24 dev other0 && ip link set other0 up");
+        CHECK(answered_by(second, "203.0.113.1:8000") == "proxy");
+
+        sh(wire.host, "ip link del other0");
+        CHECK(eventually([&] { return count_lines(proxify.log(), {"other0 is gone"}) == 2; }));
         // Forty that are there for a moment, and one that stays.
         sh(wire.host,
            "for i in $(seq 40); do ip link add v$i type veth peer name w$i; ip link del v$i; done");
