@@ -359,7 +359,9 @@ ports = [15002]
 type = "tproxy"
 ports = [15006]
 )";
-    auto name_of = [](const routing::Route& route) { return route.service ? route.service->name : "-"; };
+    auto name_of = [](const routing::Route& route) {
+        return route.service ? route.service->name : "-";
+    };
     auto snapshot = build(two_services + captures);
     CHECK(name_of(snapshot->route_captured(15002, at(80))) == "out");
     CHECK(name_of(snapshot->route_captured(15002, at(9999))) == "out");
