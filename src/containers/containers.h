@@ -16,11 +16,11 @@
 namespace proxify::containers {
 
 struct Container {
-    std::string id;                 ///< 64 hexadecimal digits
-    std::string name;               ///< "web", without Docker's leading slash
-    bool running = false;           ///< has a process; so a paused one does, one between restarts not
-    int pid = 0;                    ///< of its first process, as the daemon's PID namespace counts; 0: none
-    std::vector<Ip> addresses = {}; ///< in all its networks, IPv4 first, each once, sorted
+    std::string id;        ///< 64 hexadecimal digits
+    std::string name;      ///< "web", without Docker's leading slash
+    bool running = false;  ///< has a process; so a paused one does, one between restarts not
+    int pid = 0;           ///< of its first process, as the daemon's PID namespace counts; 0: none
+    std::vector<Ip> addresses = {};  ///< in all its networks, IPv4 first, each once, sorted
 
     bool operator==(const Container&) const = default;
 };
