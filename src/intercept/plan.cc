@@ -40,7 +40,8 @@ static auto key_of(const ConnectDestination& one) {
 
 std::vector<ConnectDestination> destinations_of(const config::Capture& capture,
                                                 const Addresses& addresses) {
-    std::vector<ConnectDestination> found;
+    // The first one who names a destination counts it.
+    std::map<std::pair<Prefix, uint16_t>, uint32_t> numbers;
     for (uint32_t i = 0; i < capture.containers.size(); ++i) {
         const auto& [name, port] = capture.containers[i];
         const auto known = addresses.find(name);
@@ -48,16 +49,14 @@ std::vector<ConnectDestination> destinations_of(const config::Capture& capture,
         // There are fewer numbers than there may be containers; the last ones share one.
         const uint32_t number = std::min(i + 1, kernel::connect_numbers - 1);
         for (const Ip& ip : known->second)
-            found.push_back({.prefix = {ip, static_cast<uint8_t>(ip.is_v4 ? 32 : 128)},
-                             .port = port,
-                             .number = number});
+            numbers.emplace(std::pair(Prefix{ip, ip.is_v4 ? uint8_t{32} : uint8_t{128}}, port),
+                            number);
     }
     for (const auto& [prefix, port] : capture.destinations)
-        found.push_back({.prefix = prefix.network(), .port = port, .number = 0});
-    // The first one who names a destination counts it.
-    std::ranges::stable_sort(found, {}, key_of);
-    const auto rest = std::ranges::unique(found, {}, key_of);
-    found.erase(rest.begin(), rest.end());
+        numbers.emplace(std::pair(prefix.network(), port), 0);
+    std::vector<ConnectDestination> found;
+    for (const auto& [place, number] : numbers)
+        found.push_back({.prefix = place.first, .port = place.second, .number = number});
     return found;
 }
 

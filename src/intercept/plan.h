@@ -33,8 +33,8 @@ std::vector<kernel::ConnectDestination> destinations_of(const config::Capture& c
 /// All containers that the capture names, each once.
 std::vector<std::string> containers_of(const config::Capture& capture);
 
-/// How to come from `have` to `want`: what is added first, then what is removed. A destination whose
-/// number changes is added only.
+/// How to come from `have` to `want`: what is added first, then what is removed. A destination
+/// whose number changes is added only.
 struct DestinationChanges {
     std::vector<kernel::ConnectDestination> add, remove;
 };

@@ -51,9 +51,8 @@ void Scout::look_again(uint64_t number) {
 }
 
 static bool are_alive(const std::set<int>& pids) {
-    return !pids.empty() && std::ranges::all_of(pids, [](int pid) {
-        return kill(pid, 0) == 0 || errno == EPERM;
-    });
+    return !pids.empty() &&
+           std::ranges::all_of(pids, [](int pid) { return kill(pid, 0) == 0 || errno == EPERM; });
 }
 
 void Scout::run() {

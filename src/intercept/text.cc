@@ -51,17 +51,16 @@ Line line_of(const kernel::FollowedConnection& connection, const std::string& fr
     const auto comm = plain(connection.comm);
     const auto original = connection.original.text();
     const bool is_redirected = connection.is_redirected;
-    Line line{
-        .message = format("connect pid={} comm={} uid={} from={} original_dst={} {}",
-                          connection.pid, comm, connection.uid,
-                          from.find(' ') == std::string::npos ? from : '"' + from + '"', original,
-                          is_redirected ? "sent_to=" + connection.used.text() : "seen"),
-        .fields = {{"pid", format("{}", connection.pid)},
-                   {"comm", comm},
-                   {"uid", format("{}", connection.uid)},
-                   {"from", from},
-                   {"cgroup", cgroup},
-                   {"original_dst", original}}};
+    Line line{.message = format(
+                  "connect pid={} comm={} uid={} from={} original_dst={} {}", connection.pid, comm,
+                  connection.uid, from.find(' ') == std::string::npos ? from : '"' + from + '"',
+                  original, is_redirected ? "sent_to=" + connection.used.text() : "seen"),
+              .fields = {{"pid", format("{}", connection.pid)},
+                         {"comm", comm},
+                         {"uid", format("{}", connection.uid)},
+                         {"from", from},
+                         {"cgroup", cgroup},
+                         {"original_dst", original}}};
     if (is_redirected) line.fields.emplace_back("sent_to", connection.used.text());
     if (!container.empty()) {
         line.message += " container=" + container;
@@ -73,8 +72,8 @@ Line line_of(const kernel::FollowedConnection& connection, const std::string& fr
 std::string state_text(int state) {
     // enum of linux/bpf.h, BPF_TCP_ESTABLISHED and on.
     constexpr std::array<const char*, 13> names{
-        "",          "established", "dialling",   "syn_recv", "fin_wait1", "fin_wait2", "time_wait",
-        "closed",    "close_wait",  "last_ack",   "listen",   "closing",   "new_syn_recv"};
+        "",       "established", "dialling", "syn_recv", "fin_wait1", "fin_wait2",   "time_wait",
+        "closed", "close_wait",  "last_ack", "listen",   "closing",   "new_syn_recv"};
     if (state < 1 || state >= static_cast<int>(names.size())) return format("state {}", state);
     return names[static_cast<size_t>(state)];
 }
@@ -94,8 +93,8 @@ std::vector<Line> lines_of(const Report& report) {
     lines.push_back(
         {.message = format("connect: {} open{}, {} redirected, {} seen, {} left alone so far",
                            count_text(report.open, "connection"),
-                           report.open ? " (" + join(report.by_state) + ")" : "",
-                           report.redirected, report.seen, report.left_alone),
+                           report.open ? " (" + join(report.by_state) + ")" : "", report.redirected,
+                           report.seen, report.left_alone),
          .fields = {{"open", format("{}", report.open)},
                     {"by_state", join(report.by_state)},
                     {"redirected", format("{}", report.redirected)},

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is said of captured connections: one line for each, and a report. Pure; the log makes text or
-// JSON of it.
+// What is said of captured connections: one line for each, and a report. Pure; the log makes text
+// or JSON of it.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,8 @@ struct Home {
 /// "host"; the name of a container that is followed, "web"; the beginning of an unknown one's id,
 /// "container 0123456789ab"; else the cgroup, "/user.slice", or "another PID namespace".
 ///
-/// `cgroup` is the path of the process's cgroup below the root, `own` that of proxify's. A cgroup alone
-/// does not make a container: every service of systemd has one.
+/// `cgroup` is the path of the process's cgroup below the root, `own` that of proxify's. A cgroup
+/// alone does not make a container: every service of systemd has one.
 std::string whose(const Home& home, const std::string& cgroup, const std::string& own,
                   uint32_t own_pid_namespace, const std::map<Home, std::string>& containers);
 
@@ -43,7 +43,7 @@ struct Report {
     uint64_t redirected = 0, seen = 0, left_alone = 0;  ///< since it began
     size_t open = 0;
     std::map<std::string, size_t> by_state, by_cgroup, by_netns, by_source;  ///< of those open
-    std::map<std::string, uint64_t> by_container;      ///< captured so far, by the one dialled
+    std::map<std::string, uint64_t> by_container;  ///< captured so far, by the one dialled
     std::vector<kernel::Counter> counters;
 };
 

@@ -185,8 +185,8 @@ Result<> ConnectProgram::write_settings() {
     next.all_v6 = settings_.all_v6;
     next.from_sources = settings_.from_sources;
     next.has_foreign_proxy = settings_.has_foreign_proxy;
-    next.exempts_processes = settings_.has_foreign_proxy;
-    next.exempts_cgroups = !exempt_cgroups_.empty();
+    next.exempts_processes = exempts_processes_ || settings_.has_foreign_proxy;
+    next.exempts_cgroups = exempts_cgroups_;
     next.wants_events = settings_.wants_events;
 
     // Into the slot that nobody looks at, which is then the one. A program that began before the
@@ -277,13 +277,15 @@ static Result<> replace_keys(const bpf_map* map, std::span<const Key> keys) {
 
 Result<> ConnectProgram::set_exempt_cgroups(std::span<const uint64_t> ids) {
     TRY(replace_keys<uint64_t>(object_->maps.exempt_cgroups, ids));
-    exempt_cgroups_.assign(ids.begin(), ids.end());
+    exempts_cgroups_ = !ids.empty();
     return write_settings();
 }
 
 Result<> ConnectProgram::set_exempt_processes(std::span<const int> pids) {
     const std::vector<uint32_t> keys(pids.begin(), pids.end());
-    return replace_keys<uint32_t>(object_->maps.exempt_procs, keys);
+    TRY(replace_keys<uint32_t>(object_->maps.exempt_procs, keys));
+    exempts_processes_ = !pids.empty();
+    return write_settings();
 }
 
 // ---- what was captured

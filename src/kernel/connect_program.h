@@ -166,7 +166,7 @@ class ConnectProgram {
     std::unique_ptr<struct connect, DestroyObject> object_;
     ConnectHooks hooks_;
     ConnectSettings settings_;
-    std::vector<uint64_t> exempt_cgroups_;
+    bool exempts_cgroups_ = false, exempts_processes_ = false;
     uint64_t netns_ = 0;
     uint32_t pid_namespace_ = 0;
     int originals_fd_ = -1;  ///< the map's; for take_original_dst()

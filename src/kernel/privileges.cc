@@ -186,7 +186,10 @@ std::vector<int> needed_for_reload(const Work& work) {
     if (work.steering_port.value_or(1) < first_unprivileged_port())
         needed.push_back(CAP_NET_BIND_SERVICE);
     if (work.sets_marks) needed.push_back(CAP_NET_RAW);
-    if (work.has_programs) needed.push_back(CAP_NET_ADMIN);
+    if (work.has_programs) {
+        needed.push_back(CAP_NET_ADMIN);
+        needed.push_back(CAP_PERFMON);
+    }
     return needed;
 }
 
