@@ -576,6 +576,7 @@ static __always_inline _Bool listens_there(const struct connect_end* local,
 /*
  * A proxy that was started again would meet itself from its first dial on, if it had to wait until
  * user space finds it. So it is exempt at once; user space corrects that if it was somebody else.
+ * But never process 1, from which all others descend.
  */
 static __always_inline void on_listen(struct bpf_sock_ops* ops) {
     const struct connect_settings* settings = settings_now();
@@ -586,7 +587,7 @@ static __always_inline void on_listen(struct bpf_sock_ops* ops) {
         return;
     __u32 tgid = tgid_of(this_task(), settings->pid_namespace);
     const __u8 yes = 1;
-    if (tgid) bpf_map_update_elem(&exempt_procs, &tgid, &yes, BPF_ANY);
+    if (tgid > 1) bpf_map_update_elem(&exempt_procs, &tgid, &yes, BPF_ANY);
 
     struct connect_event* event = bpf_ringbuf_reserve(&connect_events, sizeof *event, 0);
     if (!event) return;

@@ -16,12 +16,14 @@ static const config::Capture* capture_of(const config::Config& config, config::C
 
 Result<> Doors::open(const config::Config& config, const ListenerOn&) {
     TRY(check_change(config));
-    return open_connect(config);
+    return open_connect(config, /*patience=*/2s);
 }
 
 Result<> Doors::check_change(const config::Config& config) const {
     if (capture_of(config, config::CaptureType::ingress))
         return fail(Error::of("captures of type ingress are not available yet"));
+    if (const auto* capture = capture_of(config, config::CaptureType::connect))
+        TRY(intercept::Interceptor::check(*capture));
     return {};
 }
 
@@ -57,10 +59,10 @@ static intercept::OwnMark mark_of(const config::Config& config) {
     return {.value = config.mark, .mask = config.mark_mask};
 }
 
-Result<> Doors::open_connect(const config::Config& config) {
+Result<> Doors::open_connect(const config::Config& config, Duration patience) {
     const auto* capture = capture_of(config, config::CaptureType::connect);
     if (!capture) return {};
-    TRY_TO(opened, intercept::Interceptor::open(*capture, mark_of(config), log_));
+    TRY_TO(opened, intercept::Interceptor::open(*capture, mark_of(config), patience, log_));
     connect_ = std::make_shared<Connect>(loop_, std::move(opened));
     // The one before may have captured a connection that waits in our queue, but none before it.
     std::lock_guard lock(interceptors_lock_);
@@ -78,7 +80,7 @@ Result<> Doors::apply_connect(const config::Config& config) {
     const bool is_new = !connect_ || !connect_->interceptor->can_become(*capture);
     if (is_new) {
         close_connect();
-        TRY(open_connect(config));
+        TRY(open_connect(config, /*patience=*/200ms));
     }
     auto& interceptor = *connect_->interceptor;
     if (interceptor.is_capturing()) return interceptor.become(*capture, mark_of(config));

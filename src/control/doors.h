@@ -45,7 +45,7 @@ class Doors : public capture::Origins {
         std::shared_ptr<intercept::Interceptor> interceptor;
         io::Readable readable;
     };
-    Result<> open_connect(const config::Config& config);
+    Result<> open_connect(const config::Config& config, Duration patience);
     Result<> apply_connect(const config::Config& config);
     void close_connect();
     static io::Task<> watch(std::shared_ptr<Connect> connect);

@@ -18,6 +18,10 @@
 
 namespace proxify::intercept {
 
+/// Every process descends from it. It listens for those that are started on demand, and is proxify
+/// itself in some containers; our own sockets are known by their mark all the same.
+static constexpr int everybodys_ancestor = 1;
+
 // ---- beginning
 
 Result<> check_containers(const config::Capture& capture) {
@@ -43,8 +47,14 @@ static uint32_t pid_namespace_of(const std::string& process) {
                : 0;
 }
 
+Result<> Interceptor::check(const config::Capture& capture) {
+    if (!capture.cgroup.empty()) TRY(kernel::open_cgroup(capture.cgroup));
+    for (const auto& path : capture.exempt_cgroups) TRY(kernel::open_cgroup(path));
+    return {};
+}
+
 Result<std::unique_ptr<Interceptor>> Interceptor::open(const config::Capture& capture, OwnMark mark,
-                                                       telemetry::Journal& log) {
+                                                       Duration patience, telemetry::Journal& log) {
     constexpr auto what = "cannot capture connections of this host's programs";
     auto opened = [&]() -> Result<std::unique_ptr<Interceptor>> {
         TRY(containers::check_runtime(capture.runtime));
@@ -54,7 +64,7 @@ Result<std::unique_ptr<Interceptor>> Interceptor::open(const config::Capture& ca
         TRY_TO(program, kernel::ConnectProgram::load(hooks_of(capture)));
         std::unique_ptr<Interceptor> made(new Interceptor(
             capture, mark, std::move(program), std::move(root), std::move(attached), log));
-        TRY(made->begin());
+        TRY(made->begin(patience));
         return made;
     }();
     if (!opened) return fail(std::move(opened).error().within(what));
@@ -83,7 +93,7 @@ Interceptor::Interceptor(config::Capture capture, OwnMark mark, kernel::ConnectP
 
 Interceptor::~Interceptor() = default;
 
-Result<> Interceptor::begin() {
+Result<> Interceptor::begin(Duration patience) {
     if (capture_.proxy) {
         on_owner(look_for_owner(*capture_.proxy, root_.path));
         watch_owner();
@@ -92,9 +102,8 @@ Result<> Interceptor::begin() {
     follow_containers();
     if (follower_) {
         // One that the daemon tells of later is captured from then on.
-        constexpr int patience_ms = 2000;
         pollfd mail{.fd = mail_.get(), .events = POLLIN, .revents = 0};
-        poll(&mail, 1, patience_ms);
+        poll(&mail, 1, static_cast<int>(patience / 1ms));
         process();
     }
     return {};
@@ -170,21 +179,15 @@ void Interceptor::stop() {
 // ---- change
 
 bool Interceptor::can_become(const config::Capture& capture) const {
+    // Another proxy has to be found before anything is sent to it.
     return capture.cgroup == capture_.cgroup && capture.only_watch == capture_.only_watch &&
-           capture.proxy.has_value() == capture_.proxy.has_value();
+           capture.proxy == capture_.proxy;
 }
 
 Result<> Interceptor::become(const config::Capture& capture, OwnMark mark) {
     expect(can_become(capture), "a capture that is too different gets an interceptor of its own");
     const auto before = std::exchange(capture_, capture);
     mark_ = mark;
-    if (capture.proxy != before.proxy) {
-        scout_.reset();
-        owner_ = {};
-        newcomers_.clear();
-        watch_owner();
-        scout_->look_again(++listened_);
-    }
     if (containers_of(capture) != containers_of(before)) {
         follower_.reset();
         {
@@ -248,6 +251,7 @@ Result<> Interceptor::exempt_processes() {
     std::vector<int> pids{getpid()};
     pids.insert(pids.end(), owner_.pids.begin(), owner_.pids.end());
     for (auto [pid, number] : newcomers_) pids.push_back(pid);
+    std::erase(pids, everybodys_ancestor);
     return program_.set_exempt_processes(pids);
 }
 
@@ -328,6 +332,10 @@ void Interceptor::on_owner(ProxyOwner owner) {
     if (!owner_.pids.empty() && owner_.pids != before.pids)
         log_.info("proxy",
                   format("the proxy at {} is {}; what it dials is left alone", proxy, owner_.name));
+    if (owner_.pids == std::set{everybodys_ancestor} && before.pids != owner_.pids)
+        log_.warn("proxy", format("process 1 listens at {}: as all processes descend from it, what "
+                                  "it dials is not left alone; name cgroups in exempt_cgroups",
+                                  proxy));
     // Where it lives, it may ask for original destinations.
     const bool is_below =
         owner_.cgroup == attached_.path || owner_.cgroup.starts_with(attached_.path + "/");

@@ -36,10 +36,12 @@ Result<> check_containers(const config::Capture& capture);
 
 class Interceptor {
   public:
-    /// Does all that can fail; captures nothing yet. Looks once for the proxy and for the
-    /// containers, which may take some seconds when a daemon is slow. `log` outlives it.
+    /// Whether the cgroups that a capture names are there.
+    static Result<> check(const config::Capture& capture);
+    /// Does all that can fail; captures nothing yet. Looks once for the proxy, which takes some
+    /// milliseconds, and waits so long at most until the containers are known. `log` outlives it.
     static Result<std::unique_ptr<Interceptor>> open(const config::Capture& capture, OwnMark mark,
-                                                     telemetry::Journal& log);
+                                                     Duration patience, telemetry::Journal& log);
     ~Interceptor();
 
     /// Captures from now on.
@@ -77,7 +79,7 @@ class Interceptor {
 
     Interceptor(config::Capture capture, OwnMark mark, kernel::ConnectProgram program,
                 kernel::Cgroup root, kernel::Cgroup attached, telemetry::Journal& log);
-    Result<> begin();
+    Result<> begin(Duration patience);
     void follow_containers();
     void watch_owner();
     void put(std::function<void(Inbox&)> change);

@@ -118,7 +118,7 @@ class ConnectProgram {
     void detach();
 
     /// Where the connection was aimed that came from `client` to `local`; nullopt when it was not
-    /// captured. Each is known once: this takes it out. One system call.
+    /// captured. Each is known once. One system call.
     std::optional<Address> take_original_dst(const Address& client, const Address& local) const;
 
     Result<std::vector<Counter>> counters() const;

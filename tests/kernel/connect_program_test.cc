@@ -21,6 +21,7 @@
 #include "kernel/owners.h"
 #include "support/cgroup.h"
 #include "support/eventually.h"
+#include "support/process.h"
 #include "support/server.h"
 
 using namespace proxify;
@@ -594,6 +595,45 @@ TEST_CASE("a foreign proxy that asks for SO_ORIGINAL_DST hears where the client 
     // Who calls the proxy itself was aimed nowhere else.
     CHECK(heard("203.0.113.9:8888", "203.0.113.9:8888", AF_INET).find(' ') != std::string::npos);
     CHECK(heard("203.0.113.9:8888", "203.0.113.9:8888", AF_INET) != "203.0.113.7:80 16");
+}
+
+TEST_CASE("a proxy in another network namespace is found, and hears where the client was aimed") {
+    NEEDS_KERNEL_ACCESS();
+    Scene scene;
+    auto proxies = TestCgroup::create();
+    auto there = Namespace::create();
+    // An end of the cable goes to where a process is.
+    const pid_t anchor = proxies.start(there, [] { pause(); });
+    auto ip = [](const Namespace& where, const std::string& words) {
+        auto done = run_line(where, "ip " + words);
+        INFO(done.err);
+        REQUIRE(done.exit_code == 0);
+    };
+    ip(scene.inside, "link add here type veth peer name there netns " + std::to_string(anchor));
+    ip(scene.inside, "addr add 198.51.100.1/30 dev here");
+    ip(scene.inside, "link set here up");
+    ip(there, "addr add 198.51.100.2/30 dev there");
+    ip(there, "link set there up");
+
+    auto program = capture(scene, {.destinations = {destination("203.0.113.7:80")},
+                                   .proxy_v4 = "198.51.100.2:8888",
+                                   .settings = {.has_foreign_proxy = true}});
+    value_of(program.answer_in(proxies.fd()));
+    auto said = proxies.run(there, [&]() -> std::string {
+        auto listener = listen_at(there, "0.0.0.0:8888");
+        auto owners = kernel::find_owners(*Address::parse("198.51.100.2:8888"));
+        if (owners.size() != 1 || owners[0].pids != std::set{getpid()}) return "another owner";
+        scene.cgroup.start(scene.inside, [] { call("203.0.113.7:80"); });
+        auto accepted = accept_at(listener.get());
+        sockaddr_storage original{};
+        socklen_t size = sizeof original;
+        if (getsockopt(accepted.socket.get(), SOL_IP, SO_ORIGINAL_DST, &original, &size) != 0)
+            return std::strerror(errno);
+        return accepted.client.ip.text() + " to " + Address::from_sockaddr(original).text();
+    });
+    CHECK(said == "198.51.100.1 to 203.0.113.7:80");
+    kill(anchor, SIGKILL);
+    waitpid(anchor, nullptr, 0);
 }
 
 TEST_CASE("a direct call from a port that was redirected before has no original destination") {

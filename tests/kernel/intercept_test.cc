@@ -168,11 +168,11 @@ TEST_CASE("in a PID namespace of its own it knows the proxy by the numbers that 
     std::string line = scene.cgroup.shell_prefix();
     line +=
         "unshare --pid --fork --mount-proc --kill-child sh -c 'socat "
-        "TCP-LISTEN:8888,bind=203.0.113.9,fork,reuseaddr TCP:203.0.113.7:80 & sleep 1; exec";
+        "TCP-LISTEN:8888,bind=203.0.113.9,fork,reuseaddr TCP:203.0.113.7:80 & sleep 1;";
     for (const auto& word :
          scene.command({"--cidr", target_address, "--proxy", proxy_address, "--show-events"}))
         line += " " + word;
-    auto child = Child::start({.argv = {"sh", "-c", line + "'"}, .inside = &scene.inside});
+    auto child = Child::start({.argv = {"sh", "-c", line + "; true'"}, .inside = &scene.inside});
     REQUIRE(eventually([&] { return contains(child.err(), "ready: "); }, 30s));
     CHECK(contains(child.err(), "203.0.113.9:8888 is socat (pid "));
     for (int i = 1; i <= 2; ++i) {
