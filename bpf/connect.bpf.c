@@ -256,6 +256,52 @@ static __always_inline struct task_struct* this_task(void) {
     return (struct task_struct*)bpf_get_current_task();
 }
 
+/*
+ * Walks along a process's ancestors and its cgroups are functions of their own, not static, because
+ * those are verified once: within the others they would be, again and again, for each way there.
+ */
+__noinline int walk_to_exempt_cgroup(void) {
+    for (int level = 0; level < CONNECT_CGROUP_LEVELS_MAX; ++level) {
+        __u64 id = bpf_get_current_ancestor_cgroup_id(level);
+        if (!id) break;
+        if (bpf_map_lookup_elem(&exempt_cgroups, &id)) return 1;
+    }
+    return 0;
+}
+
+__noinline int walk_to_exempt_process(__u32 pid_namespace) {
+    struct task_struct* task = this_task();
+    for (int i = 0; i < CONNECT_ANCESTORS_MAX && task; ++i) {
+        __u32 tgid = tgid_of(task, pid_namespace);
+        if (!tgid) break; /* outside of what proxify sees, or the kernel's own */
+        if (bpf_map_lookup_elem(&exempt_procs, &tgid)) return 1;
+        if (tgid == 1) break;
+        task = BPF_CORE_READ(task, real_parent);
+    }
+    return 0;
+}
+
+__noinline int walk_to_source(void) {
+    struct connect_source source = {.id = pid_namespace_of(this_task()),
+                                    .kind = CONNECT_PID_NAMESPACE};
+    if (bpf_map_lookup_elem(&connect_from, &source)) return 1;
+    source.kind = CONNECT_CGROUP;
+    for (int level = 0; level < CONNECT_CGROUP_LEVELS_MAX; ++level) {
+        source.id = bpf_get_current_ancestor_cgroup_id(level);
+        if (!source.id) break;
+        if (bpf_map_lookup_elem(&connect_from, &source)) return 1;
+    }
+    return 0;
+}
+
+__noinline int this_tgid(__u32 pid_namespace) {
+    return tgid_of(this_task(), pid_namespace);
+}
+
+__noinline int this_pid_namespace(void) {
+    return pid_namespace_of(this_task());
+}
+
 // ---- questions
 
 static __always_inline struct connect_settings* settings_now(void) {
@@ -270,40 +316,15 @@ static __always_inline _Bool is_own(struct bpf_sock_addr* call,
 }
 
 static __always_inline _Bool is_in_exempt_cgroup(const struct connect_settings* settings) {
-    if (!settings->exempts_cgroups) return 0;
-    for (int level = 0; level < CONNECT_CGROUP_LEVELS_MAX; ++level) {
-        __u64 id = bpf_get_current_ancestor_cgroup_id(level);
-        if (!id) break;
-        if (bpf_map_lookup_elem(&exempt_cgroups, &id)) return 1;
-    }
-    return 0;
+    return settings->exempts_cgroups && walk_to_exempt_cgroup();
 }
 
 static __always_inline _Bool is_exempt_process(const struct connect_settings* settings) {
-    if (!settings->exempts_processes) return 0;
-    struct task_struct* task = this_task();
-    for (int i = 0; i < CONNECT_ANCESTORS_MAX && task; ++i) {
-        __u32 tgid = tgid_of(task, settings->pid_namespace);
-        if (!tgid) break; /* outside of what proxify sees, or the one that was there first */
-        if (bpf_map_lookup_elem(&exempt_procs, &tgid)) return 1;
-        if (tgid == 1) break;
-        task = BPF_CORE_READ(task, real_parent);
-    }
-    return 0;
+    return settings->exempts_processes && walk_to_exempt_process(settings->pid_namespace);
 }
 
 static __always_inline _Bool is_source(const struct connect_settings* settings) {
-    if (!settings->from_sources) return 1;
-    struct connect_source source = {.id = pid_namespace_of(this_task()),
-                                    .kind = CONNECT_PID_NAMESPACE};
-    if (bpf_map_lookup_elem(&connect_from, &source)) return 1;
-    source.kind = CONNECT_CGROUP;
-    for (int level = 0; level < CONNECT_CGROUP_LEVELS_MAX; ++level) {
-        source.id = bpf_get_current_ancestor_cgroup_id(level);
-        if (!source.id) break;
-        if (bpf_map_lookup_elem(&connect_from, &source)) return 1;
-    }
-    return 0;
+    return !settings->from_sources || walk_to_source();
 }
 
 static __always_inline const struct connect_end* proxy_for(const struct connect_settings* settings,
@@ -409,16 +430,15 @@ static __always_inline const struct connect_end* capture(struct bpf_sock_addr* c
         }
     }
 
-    struct task_struct* task = this_task();
     struct connect_connection connection = {
         .original = *to,
         .used = settings->redirects ? *proxy : *to,
         .cgroup = bpf_get_current_cgroup_id(),
         .netns = netns,
         .started_ns = bpf_ktime_get_ns(),
-        .tgid = tgid_of(task, settings->pid_namespace),
+        .tgid = this_tgid(settings->pid_namespace),
         .uid = bpf_get_current_uid_gid(),
-        .pid_namespace = pid_namespace_of(task),
+        .pid_namespace = this_pid_namespace(),
         .number = number,
         .is_redirected = settings->redirects,
     };
@@ -585,7 +605,7 @@ static __always_inline void on_listen(struct bpf_sock_ops* ops) {
     set_local(&local, ops);
     if (!listens_there(&local, &settings->proxy4) && !listens_there(&local, &settings->proxy6))
         return;
-    __u32 tgid = tgid_of(this_task(), settings->pid_namespace);
+    __u32 tgid = this_tgid(settings->pid_namespace);
     const __u8 yes = 1;
     if (tgid > 1) bpf_map_update_elem(&exempt_procs, &tgid, &yes, BPF_ANY);
 

@@ -109,6 +109,16 @@ std::vector<Line> lines_of(const Report& report) {
     add("by_cgroup", "open by cgroup", join(report.by_cgroup));
     add("by_netns", "open by network namespace", join(report.by_netns));
     add("by_container", "captured so far by container", join(report.by_container));
+    // Sums that are not zero, in the words of the counters.
+    std::string why, lost;
+    for (const auto& [name, meaning, value] : report.counters) {
+        if (value == 0) continue;
+        auto& list = name.starts_with("passed_") ? why : lost;
+        if (name.starts_with("passed_") || name.starts_with("lost_"))
+            list += format("{}{} {}", list.empty() ? "" : ", ", value, meaning);
+    }
+    add("left_alone_why", "left alone so far", why);
+    add("lost", "lost so far", lost);
     return lines;
 }
 

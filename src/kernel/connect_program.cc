@@ -63,6 +63,15 @@ static Result<uint32_t> pid_namespace_here() {
 
 // ---- loading
 
+/// A plain reason, where there is one.
+static std::string why_not_loaded(int error_number) {
+    if (error_number == ENOSYS) return "this kernel was built without the bpf system call";
+    if (error_number != EPERM && access("/sys/kernel/btf/vmlinux", F_OK) != 0)
+        return "this kernel does not say where the fields of its structs are: it was built without "
+               "CONFIG_DEBUG_INFO_BTF, or /sys is not mounted";
+    return {};
+}
+
 Result<ConnectProgram> ConnectProgram::load(const ConnectHooks& hooks) {
     ConnectProgram program;
     program.hooks_ = hooks;
@@ -84,10 +93,8 @@ Result<ConnectProgram> ConnectProgram::load(const ConnectHooks& hooks) {
         },
         said);
     if (error_number != 0)
-        return fail(load_error(
-            "cannot load the connect programs", error_number, said,
-            error_number == ENOSYS ? "this kernel was built without the bpf system call" : "",
-            permission_hint()));
+        return fail(load_error("cannot load the connect programs", error_number, said,
+                               why_not_loaded(error_number), permission_hint()));
 
     program.originals_fd_ = fd_of(program.object_->maps.original_dsts);
     program.drain_ = std::make_unique<Drain>();

@@ -297,10 +297,17 @@ TEST_CASE("a proxy at loopback is for clients of its own network namespace") {
         CHECK(accepted.client.ip == accepted.local.ip);
         CHECK(text_of(program.take_original_dst(accepted.client, accepted.local)) == called);
     }
+    // A client that has chosen its own address keeps it.
+    CHECK(scene.cgroup.run(scene.inside, [&] {
+        return std::to_string(call("203.0.113.7:80", AF_INET, 0, "203.0.113.4:0").error);
+    }) == "0");
+    auto bound = accept_at(listener.get());
+    CHECK(bound.client.ip.text() == "203.0.113.4");
+    CHECK(text_of(program.take_original_dst(bound.client, bound.local)) == "203.0.113.7:80");
     auto said =
         scene.cgroup.run(other.inside, [&] { return answered_by(other.inside, "203.0.113.7:80"); });
     CHECK(said == "local");
-    CHECK(counted(program) == Counted{{"redirected", 2}, {"passed_other_namespace", 1}});
+    CHECK(counted(program) == Counted{{"redirected", 3}, {"passed_other_namespace", 1}});
 }
 
 TEST_CASE("sockets with proxify's mark are left alone, whatever the other bits are") {

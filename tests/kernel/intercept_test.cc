@@ -277,6 +277,18 @@ TEST_CASE("[B-22] what is wrong with --proxy is said, as is what else cannot be 
     CHECK(contains(nowhere.err, "/proc is no folder of a cgroup2 tree"));
 }
 
+TEST_CASE("[B-03] without a cgroup2 tree it says so") {
+    IN_NAMESPACE(inside);
+    NEEDS_PROGRAM("unshare");
+    TempDir directory;
+    auto finished =
+        run_line(inside, "unshare -m sh -c 'umount -a -t cgroup2 && exec " + proxify_binary() +
+                             " intercept --socket " + (directory / "admin.sock") + "'");
+    CHECK(finished.exit_code == 1);
+    INFO(finished.err);
+    CHECK(contains(finished.err, "no cgroup2 tree is mounted here"));
+}
+
 TEST_CASE("[B-01] without root it says what is missing") {
     IN_NAMESPACE(unused);
     Scene scene;

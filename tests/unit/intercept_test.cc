@@ -160,9 +160,12 @@ TEST_CASE("a report counts by state, source, cgroup, namespace and container") {
                   .by_netns = {{"proxify's", 1}, {"4711", 2}},
                   .by_source = {{"host", 3}},
                   .by_container = {{"web", 7}},
-                  .counters = {}};
+                  .counters = {{"redirected", "sent to the proxy", 7},
+                               {"passed_own", "proxify's own", 2},
+                               {"passed_to_proxy", "aimed at the proxy itself", 0},
+                               {"lost_events", "events that nobody read in time", 1}}};
     auto lines = lines_of(report);
-    REQUIRE(lines.size() == 5);
+    REQUIRE(lines.size() == 7);
     CHECK(lines[0].message ==
           "connect: 3 connections open (dialling 1, established 2), 7 redirected, "
           "0 seen, 2 left alone so far");
@@ -170,6 +173,8 @@ TEST_CASE("a report counts by state, source, cgroup, namespace and container") {
     CHECK(lines[2].message == "connect: open by cgroup: / 3");
     CHECK(lines[3].message == "connect: open by network namespace: 4711 2, proxify's 1");
     CHECK(lines[4].message == "connect: captured so far by container: web 7");
+    CHECK(lines[5].message == "connect: left alone so far: 2 proxify's own");
+    CHECK(lines[6].message == "connect: lost so far: 1 events that nobody read in time");
     CHECK(lines_of({}).size() == 1);
     CHECK(state_text(BPF_TCP_ESTABLISHED) == "established");
     CHECK(state_text(BPF_TCP_SYN_SENT) == "dialling");
