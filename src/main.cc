@@ -6,6 +6,7 @@
 #include "cli/check.h"
 #include "cli/completion.h"
 #include "cli/doctor.h"
+#include "cli/doors.h"
 #include "cli/options.h"
 #include "cli/top.h"
 #include "control/server.h"
@@ -13,8 +14,18 @@
 using namespace proxify;
 
 static int run(const cli::Options& options) {
+    std::optional<std::string> text;
+    if (cli::makes_config(options.command)) {
+        auto made = cli::config_text(options);
+        if (!made) {
+            std::cerr << made.error().text() << '\n';
+            return cli::exit_usage;
+        }
+        text = std::move(*made);
+    }
     auto server = control::Server::open({.steer = options.steer,
                                          .config_path = options.config(),
+                                         .config_text = std::move(text),
                                          .listen = options.port,
                                          .socket = options.socket,
                                          .version = std::string(cli::version())});
@@ -48,6 +59,9 @@ int main(int argc, char** argv) {
         case cli::Options::Command::top:
             return cli::run_top(*options, std::cerr);
         case cli::Options::Command::run:
+        case cli::Options::Command::intercept:
+        case cli::Options::Command::ingress:
+        case cli::Options::Command::redirect:
             return run(*options);
         default:
             return cli::run_ask(*options, std::cout, std::cerr);

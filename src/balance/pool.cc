@@ -13,6 +13,10 @@ Pool::Pool(const Rule& rule, const std::vector<Member>& members,
     for (const auto& member : members) {
         targets_.push_back(member.target);
         if (member.weight > 0) in_use_.push_back(member.target.get());
+        if (member.target->port.is_original()) {
+            original_ = member.weight > 0 ? member.target.get() : nullptr;
+            continue;
+        }
         levels[{member.is_backup, member.priority}].push_back(member);
     }
     for (auto& [level, of_level] : levels) tiers_.emplace_back(rule, level, std::move(of_level));
@@ -38,6 +42,11 @@ Choice Pool::choose(const Asking& asking) const {
 }
 
 Pick Pool::pick(const Asking& asking) const {
+    if (original_ && asking.knows_original) {
+        if (asking.tried.contains(*original_)) return {};
+        if (original_->is_full()) return {.is_full = true};
+        return {.target = original_};
+    }
     const bool is_panic = admission_->is_panic();
     for (const auto& tier : tiers_)
         if (Pick found = tier.pick(asking, is_panic); found.target || found.is_full) return found;
@@ -51,10 +60,12 @@ Pool Pool::twin() const {
     twin.targets_ = targets_;
     for (const auto& tier : tiers_) twin.tiers_.emplace_back(tier);
     twin.in_use_ = in_use_;
+    twin.original_ = original_;
     return twin;
 }
 
 bool Pool::any_available() const {
+    if (original_) return true;
     const bool is_panic = admission_->is_panic();
     return std::ranges::any_of(tiers_,
                                [&](const Tier& tier) { return tier.any_available(is_panic); });

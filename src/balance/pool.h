@@ -24,9 +24,10 @@ class Pool {
     /// The same, whoever waits: for Admission.
     Choice choose(const Asking& asking) const;
 
-    /// A target that is up and was not tried and has room, by the service's policy, of the most
-    /// preferred tier that has one up and untried. A tier without room does not lead to the next:
-    /// those stand in for targets that are down, and would be buried by what the others refuse.
+    /// Where the client aimed, if the service goes there and that is known. Else a target that is
+    /// up and was not tried and has room, by the service's policy, of the most preferred tier that
+    /// has one up and untried. A tier without room does not lead to the next: those stand in for
+    /// targets that are down, and would be buried by what the others refuse.
     Pick pick(const Asking& asking) const;
 
     /// One like this, to choose from without a trace: it goes on from the same place of the order,
@@ -65,6 +66,8 @@ class Pool {
     /// The most preferred first: by priority, and the backups last. They have a fixed place.
     std::deque<Tier> tiers_;
     std::vector<const Target*> in_use_;  ///< those with a weight
+    /// Not in a tier, being no choice: where each client aimed. May be null.
+    Target* original_ = nullptr;
 };
 
 }  // namespace proxify::balance

@@ -42,7 +42,8 @@ struct Asking {
     Ip client;
     uint64_t random = 0;
     const Tried& tried;
-    Time now{};  ///< for a slow start
+    Time now{};                  ///< for a slow start
+    bool knows_original = true;  ///< where the client aimed is known
 };
 
 /// How a service chooses.

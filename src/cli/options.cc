@@ -11,6 +11,7 @@
 
 #include "base/format.h"
 #include "base/nearest.h"
+#include "cli/doors.h"
 #include "config/words.h"
 
 #ifndef PROXIFY_VERSION
@@ -37,6 +38,12 @@ static constexpr Names sessions_flags[] = {"socket",  "config", "json",   "watch
 static constexpr Names top_flags[] = {"socket", "config", "watch"};
 static constexpr Names reload_flags[] = {"socket", "config", "json", "dry-run", "rollback-if-down"};
 
+static constexpr Names intercept_flags[] = {
+    "container", "from-container", "cidr",         "cgroup",  "exempt-cgroup", "proxy",
+    "listen",    "show-events",    "report-every", "runtime", "socket",        "json"};
+static constexpr Names ingress_flags[] = {"map", "interface", "hook", "socket", "json"};
+static constexpr Names redirect_flags[] = {"ports", "socket", "json"};
+
 static constexpr CommandInfo commands[] = {
     {Command::run, "", "", 0, run_flags, "serve, until SIGTERM"},
     {Command::check, "check", "", 0, check_flags,
@@ -60,6 +67,12 @@ static constexpr CommandInfo commands[] = {
     {Command::set_weight, "set-weight", "[SERVICE/]TARGET WEIGHT", 2, ask_flags,
      "another share of new sessions; \"file\" for the file's"},
     {Command::kill, "kill", "SESSION", 1, ask_flags, "end one session"},
+    {Command::intercept, "intercept", "", 0, intercept_flags,
+     "catch connections of this host's programs and containers"},
+    {Command::ingress, "ingress", "", 0, ingress_flags,
+     "lead ports of this host to others, where packets come in"},
+    {Command::redirect, "redirect", "", 0, redirect_flags,
+     "serve what iptables redirects, and send it where it was going"},
     {Command::completion, "completion", "SHELL", 1, {}, "a script for bash, zsh or fish"},
     {Command::help, "help", "", 0, {}, "print this help"},
     {Command::version, "version", "", 0, {}, "print the version"},
@@ -79,6 +92,20 @@ static constexpr FlagInfo flag_infos[] = {
     {"dry-run", 0, "", "say what reload would change (or the file of -c), and change nothing"},
     {"rollback-if-down", 0, "TIME",
      "take the reload back when a service loses its last target within this time"},
+    {"container", 0, "NAME[:PORT]", "intercept what goes to this container", true},
+    {"from-container", 0, "NAME", "only what this container dials", true},
+    {"cidr", 0, "PREFIX[:PORT]", "intercept what goes to these addresses", true},
+    {"cgroup", 0, "PATH", "only what is dialled in this cgroup (default: all of them)"},
+    {"exempt-cgroup", 0, "PATH", "but not what is dialled in this one", true},
+    {"proxy", 0, "IP:PORT", "the proxy that gets it; without one it is only seen"},
+    {"listen", 0, "PORT", "proxify itself gets it, on this port, and passes it on"},
+    {"show-events", 0, "", "a line for each connection"},
+    {"report-every", 0, "TIME", "how many are open, again and again"},
+    {"runtime", 0, "NAME", "who has the containers: docker (default) or podman"},
+    {"map", 0, "PORT:TO", "lead what comes for PORT to the local port TO", true},
+    {"interface", 0, "NAME", "only on this interface (default: all but loopback)", true},
+    {"hook", 0, "HOW", "tcx or clsact (default auto: tcx where the kernel has it)"},
+    {"ports", 0, "PORTS", "listen here (default 15002,15006)", true},
     {"help", 'h', "", "print this help"},
     {"version", 0, "", "print the version"},
 };
@@ -107,6 +134,8 @@ static cxxopts::Options known_options() {
         std::string help(flag.help), value(flag.value);
         if (flag.value.empty())
             add(names, help);
+        else if (flag.repeats)
+            add(names, help, cxxopts::value<std::vector<std::string>>(), value);
         else if (takes_value(flag))
             add(names, help, cxxopts::value<std::string>(), value);
         else
@@ -131,7 +160,7 @@ static Result<Options> read(const cxxopts::ParseResult& given) {
         words.push_back(word);
     }
     for (const auto& flag : flag_infos)
-        if (!flag.value.empty() && given.count(std::string(flag.name)) > 1)
+        if (!flag.value.empty() && !flag.repeats && given.count(std::string(flag.name)) > 1)
             return fail(Error::of(format("--{} is given twice", flag.name), try_help));
     auto text = [&](const char* name) { return given[name].as<std::string>(); };
 
@@ -151,8 +180,17 @@ static Result<Options> read(const cxxopts::ParseResult& given) {
     if (given.count("socket")) options.socket = text("socket");
     if (options.socket && options.socket->empty())
         return fail(Error::of("--socket names no file", try_help));
-    for (auto name : {"service", "target", "client", "limit"})
+    for (auto name :
+         {"service", "target", "client", "limit", "cgroup", "proxy", "listen", "runtime", "hook"})
         if (given.count(name)) options.filters[name] = text(name);
+    for (const auto& flag : flag_infos)
+        if (const std::string name(flag.name); flag.repeats && given.count(name))
+            options.lists[name] = given[name].as<std::vector<std::string>>();
+    options.show_events = given.count("show-events") > 0;
+    if (given.count("report-every")) {
+        TRY_TO(pause, read_duration("report-every", text("report-every")));
+        options.report_every = pause;
+    }
     if (auto limit = options.filters.find("limit"); limit != options.filters.end())
         TRY(check_count("limit", limit->second));
     if (given.count("watch")) {
@@ -173,6 +211,7 @@ static Result<Options> read(const cxxopts::ParseResult& given) {
                 Error::of(format("{}{} means nothing to {}", flag.name.size() > 1 ? "--" : "-",
                                  flag.name, command->word.empty() ? "a start" : command->word),
                           try_help));
+    if (makes_config(options.command)) TRY(config_text(options));
     return options;
 }
 

@@ -35,6 +35,9 @@ enum class Command {
     undrain,
     set_weight,
     kill,
+    intercept,
+    ingress,
+    redirect,
     completion,
     help,
     version,
@@ -50,7 +53,11 @@ struct Options {
     std::optional<std::string> socket;        ///< wins over [admin] in the file
     bool json = false;
     std::optional<Duration> watch;               ///< again and again, with such a pause
-    std::map<std::string, std::string> filters;  ///< "service", "target", "client", "limit"
+    std::map<std::string, std::string> filters;  ///< "service", "target", "limit", "proxy"
+    /// Flags that may be given several times, or with commas: "container", "cidr", "map".
+    std::map<std::string, std::vector<std::string>> lists = {};
+    bool show_events = false;
+    std::optional<Duration> report_every;
     bool dry_run = false;
     std::optional<Duration> rollback_if_down;
     bool operator==(const Options&) const = default;
@@ -75,6 +82,7 @@ struct FlagInfo {
     char letter;             ///< or 0
     std::string_view value;  ///< what follows it: "PORT"; empty for nothing
     std::string_view help;
+    bool repeats = false;  ///< may be given several times
 };
 std::span<const FlagInfo> all_flags();
 

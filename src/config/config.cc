@@ -25,6 +25,8 @@ Config to_config(Draft draft) {
             config.default_service = config.services.size();
         config.services.push_back(std::move(draft_service.service));
     }
+    for (auto& draft_capture : draft.captures)
+        config.captures.push_back(std::move(draft_capture.capture));
     return config;
 }
 
@@ -79,7 +81,18 @@ Result<Config> parse(std::string_view text, const std::string& name) {
     return to_config(std::move(draft));
 }
 
+std::map<uint16_t, CaptureType> capture_listeners(const Config& config) {
+    std::map<uint16_t, CaptureType> listeners;
+    for (const auto& capture : config.captures)
+        for (uint16_t port : capture.listen) listeners.emplace(port, capture.type);
+    return listeners;
+}
+
 Result<> check_listener_port(const Config& config, uint16_t listener_port) {
+    if (capture_listeners(config).contains(listener_port))
+        return fail(Error::of(
+            format("a [[capture]] listens on port {}, which is the listener's own", listener_port),
+            "choose another port for one of them"));
     for (const auto& service : config.services) {
         for (auto range : service.ports) {
             if (listener_port < range.first || listener_port > range.last) continue;

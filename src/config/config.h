@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -24,9 +25,10 @@ struct PortRange {
     auto operator<=>(const PortRange&) const = default;
 };
 
-/// The port of a target: a number, or one that follows the port the client dialled.
+/// The port of a target: a number, or one that follows the port the client dialled. The target
+/// "original" is where the client aimed, address and port.
 struct TargetPort {
-    enum class Kind { fixed, same, offset };  ///< "host:80", "host:*", "host:+1000"
+    enum class Kind { fixed, same, offset, original };  ///< "host:80", "host:*", "host:+1000"
     Kind kind = Kind::fixed;
     uint16_t value = 0;  ///< the port, unused, or what is added
 
@@ -36,6 +38,7 @@ struct TargetPort {
         if (kind == Kind::fixed) return value;
         return static_cast<uint16_t>(dialled + (kind == Kind::offset ? value : 0));
     }
+    bool is_original() const { return kind == Kind::original; }
     auto operator<=>(const TargetPort&) const = default;
 };
 
@@ -207,14 +210,69 @@ struct Service {
     OnDeny on_deny = OnDeny::refuse;
     Limits limits;
     bool count_ports = false;  ///< the kernel counts connections for each of its ports
+    bool transparent = false;  ///< targets are dialled from the client's own address
 
     size_t port_count() const {
         size_t count = 0;
         for (auto [first, last] : ports) count += last - first + 1u;
         return count;
     }
+    /// Its clients go where they aimed; other targets are for those of whom that is unknown.
+    bool goes_to_original() const {
+        for (const auto& target : targets)
+            if (target.port.is_original()) return true;
+        return false;
+    }
     bool has_one_port() const { return ports.size() == 1 && ports[0].first == ports[0].last; }
     bool operator==(const Service&) const = default;
+};
+
+/// Ways for connections to arrive, beside ports that proxify steers or listens on;
+/// docs/captures.md describes each.
+enum class CaptureType { connect, ingress, redirect, tproxy };
+
+/// Where a client may want to go.
+struct Destination {
+    Prefix prefix;
+    uint16_t port = 0;  ///< 0 for any
+    auto operator<=>(const Destination&) const = default;
+};
+
+struct ContainerSpec {
+    std::string name;   ///< or the beginning of its id
+    uint16_t port = 0;  ///< 0 for any
+    bool operator==(const ContainerSpec&) const = default;
+};
+
+/// How programs are hooked to an interface: links that end with the process, or filters of a clsact
+/// qdisc, as kernels before 6.6 have them.
+enum class TcHook { automatic, tcx, clsact };
+
+struct Capture {
+    CaptureType type = CaptureType::redirect;
+    std::string service;  ///< empty: whose the port is that was aimed at, or the default service
+    /// Where proxify takes the connections; none when somebody else's proxy does.
+    std::vector<uint16_t> listen;
+
+    // Of connect.
+    std::vector<Destination> destinations;  ///< with `containers`; none of both for all
+    std::vector<ContainerSpec> containers;
+    std::vector<ContainerSpec> from_containers;  ///< only what these dial
+    std::string cgroup;                          ///< only what is dialled in it; empty for all
+    std::vector<std::string> exempt_cgroups;
+    std::optional<Address> proxy;  ///< gets the connections instead of proxify
+    bool only_watch = false;       ///< nobody gets them; they are seen
+    bool events = false;           ///< a log line for each
+    Duration report_every{};       ///< 0 for never
+    std::string runtime = "docker";
+
+    // Of ingress.
+    std::vector<PortRange> ports;     ///< that are dialled
+    std::optional<uint16_t> to_port;  ///< of somebody else's proxy on this host, instead of proxify
+    std::vector<std::string> interfaces;  ///< none for all but loopback
+    TcHook hook = TcHook::automatic;
+
+    bool operator==(const Capture&) const = default;
 };
 
 enum class LogFormat { text, json };
@@ -242,10 +300,15 @@ struct Config {
     Duration resolve_interval = 30s;        ///< how often names are resolved again
     std::string user;   ///< whom proxify becomes once it has started; empty: it stays who it is
     std::string group;  ///< its group; empty: the user's own
+    /// What sockets that dial are marked with, while there are captures, and which bits of a mark
+    /// count: so that no door catches what proxify itself dials.
+    uint32_t mark = 0x2035;
+    uint32_t mark_mask = 0xffffffff;
     Log log;
     Admin admin;
     Access access;  ///< of all services, beside their own
     std::vector<Service> services;
+    std::vector<Capture> captures;
     bool operator==(const Config&) const = default;
 };
 
@@ -258,6 +321,9 @@ Result<Config> parse(std::string_view text, const std::string& name);
 /// With -b, the listener's own port leads to the default service, so no service may list it. Not
 /// part of parse(): without -b there is no such listener, and -p may move it.
 Result<> check_listener_port(const Config& config, uint16_t listener_port);
+
+/// The ports on which captures take connections, and the type of each.
+std::map<uint16_t, CaptureType> capture_listeners(const Config& config);
 
 /// The settings of a service in words, one for each label, but for its ports and targets; those
 /// that are as usual are left out.

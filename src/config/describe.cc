@@ -67,6 +67,7 @@ std::string describe_target(const TargetSpec& target, const Config& config) {
     if (target.port.kind == TargetPort::Kind::same) note("the port that was dialled");
     if (target.port.kind == TargetPort::Kind::offset)
         note(format("the port that was dialled, plus {}", target.port.value));
+    if (target.port.is_original()) note("where the client aimed");
     if (target.weight != 1) note(format("weight {}", target.weight));
     if (target.priority != 0) note(format("priority {}", target.priority));
     if (target.backup) note("backup");
@@ -226,6 +227,7 @@ void describe_settings(const Service& service, Page& page) {
         page.line("if down", name_of(service.when_down, when_down_names));
     if (auto limits = describe_limits(service.limits); !limits.empty()) page.line("limits", limits);
     if (service.count_ports) page.line("counted", "for each port");
+    if (service.transparent) page.line("dialled", "from the client's own address");
 }
 
 std::string describe_service(const Service& service, const Config& config) {
@@ -237,6 +239,39 @@ std::string describe_service(const Service& service, const Config& config) {
         page.line(std::exchange(label, ""), describe_target(target, config));
     describe_settings(service, page);
     return format("service {}\n", service.name) + page.text();
+}
+
+std::string describe_places(const Capture& capture) {
+    std::string out;
+    auto add = [&](const std::string& text) { out += (out.empty() ? "" : ", ") + text; };
+    auto port_text = [](uint16_t port) { return port ? format(" port {}", port) : std::string(); };
+    for (const auto& one : capture.destinations) add(one.prefix.text() + port_text(one.port));
+    for (const auto& one : capture.containers) add("container " + one.name + port_text(one.port));
+    for (auto [first, last] : joined(capture.ports))
+        add(first == last ? format("{}", first) : format("{}-{}", first, last));
+    return out;
+}
+
+std::string describe_capture(const Capture& capture) {
+    Page page("  ", 8);
+    const auto places = describe_places(capture);
+    if (capture.type == CaptureType::connect || capture.type == CaptureType::ingress)
+        page.line("dialled", places.empty() ? "anything" : places);
+    for (const auto& one : capture.from_containers) page.line("from", "container " + one.name);
+    if (!capture.cgroup.empty()) page.line("from", "cgroup " + capture.cgroup);
+    std::string ports;
+    for (uint16_t port : capture.listen)
+        ports += format("{}{}", ports.empty() ? "port " : ", ", port);
+    page.line("goes to", capture.only_watch ? "where it was aimed; it is only seen"
+                         : capture.proxy    ? "the proxy at " + capture.proxy->text()
+                         : capture.to_port  ? format("port {} of this host", *capture.to_port)
+                                            : "proxify, on " + ports);
+    if (!capture.service.empty()) page.line("service", capture.service);
+    std::string interfaces;
+    for (const auto& name : capture.interfaces)
+        interfaces += (interfaces.empty() ? "" : ", ") + name;
+    if (!interfaces.empty()) page.line("only on", interfaces);
+    return format("capture {}\n", name_of(capture.type, capture_type_names)) + page.text();
 }
 
 std::string describe_log(const Log& log) {
@@ -294,6 +329,7 @@ std::string describe(const Config& config) {
         ports += service.port_count();
         targets += service.targets.size();
     }
+    for (const auto& capture : config.captures) out += describe_capture(capture) + "\n";
     return out + format("{}, {}, {}\n", count_text(config.services.size(), "service"),
                         count_text(targets, "target"), count_text(ports, "port"));
 }

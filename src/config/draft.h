@@ -28,9 +28,18 @@ struct DraftService {
     std::optional<Position> no_ports_at;  ///< nothing is listed, and nothing was misread either
 };
 
+struct DraftCapture {
+    Capture capture;
+    Position at;
+    Position service_at;
+    std::optional<Position> listen_at;  ///< or to_port
+    std::vector<Position> ports_at;     ///< one for each of capture.ports
+};
+
 struct Draft {
     Config config;  ///< without services and default_service, which come from below
     std::vector<DraftService> services;
+    std::vector<DraftCapture> captures;
     std::optional<Position> listen_at;
     AccessAt access_at;
     std::string default_service;  ///< empty when not given
@@ -41,6 +50,7 @@ struct Draft {
 
 Draft read_file_sections(const Table& file, Problems& problems);
 DraftService read_service(const Value& value, const Table& table, Problems& problems);
+DraftCapture read_capture(const Value& value, const Table& table, Problems& problems);
 void read_target_list(const Value& value, DraftService& draft, Problems& problems);
 class Fields;
 /// The keys in `health` that belong to one type of check, whose table is at `at`.

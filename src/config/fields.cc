@@ -12,24 +12,17 @@ namespace proxify::config {
 
 using Keys = std::span<const std::string_view>;
 
-static constexpr std::string_view file_keys[] = {"proxify", "admin", "log", "service"};
-static constexpr std::string_view file_later[] = {"capture"};
-static constexpr std::string_view proxify_keys[] = {"listen",
-                                                    "default_service",
-                                                    "workers",
-                                                    "drain_timeout",
-                                                    "resolve_interval",
-                                                    "allow",
-                                                    "deny",
-                                                    "user",
-                                                    "group"};
+static constexpr std::string_view file_keys[] = {"proxify", "admin", "log", "service", "capture"};
+static constexpr std::string_view proxify_keys[] = {
+    "listen", "default_service", "workers", "drain_timeout", "resolve_interval", "allow", "deny",
+    "user",   "group",           "mark",    "mark_mask"};
 static constexpr std::string_view admin_keys[] = {"socket", "group", "http"};
 static constexpr std::string_view log_keys[] = {"format", "level"};
 static constexpr std::string_view service_keys[] = {
-    "name",     "ports",    "addresses", "targets",         "balance",   "hash_balance_factor",
-    "health",   "timeouts", "tries",     "max_connections", "queue",     "slow_start",
-    "ejection", "panic",    "relay",     "on_down",         "when_down", "allow",
-    "deny",     "on_deny",  "limits",    "count_ports"};
+    "name",     "ports",    "addresses", "targets",         "balance",    "hash_balance_factor",
+    "health",   "timeouts", "tries",     "max_connections", "queue",      "slow_start",
+    "ejection", "panic",    "relay",     "on_down",         "when_down",  "allow",
+    "deny",     "on_deny",  "limits",    "count_ports",     "transparent"};
 static constexpr std::string_view target_keys[] = {"address", "weight", "priority", "backup",
                                                    "max_connections"};
 static constexpr std::string_view health_keys[] = {
@@ -42,9 +35,15 @@ static constexpr std::string_view timeouts_keys[] = {"connect", "idle", "half_cl
 static constexpr std::string_view queue_keys[] = {"size", "timeout"};
 static constexpr std::string_view ejection_keys[] = {"failures", "early_resets", "time", "max_time",
                                                      "max_share"};
+static constexpr std::string_view capture_keys[] = {
+    "type",         "service",    "listen",          "ports",
+    "cidr",         "containers", "from_containers", "cgroup",
+    "only_watch",   "proxy",      "exempt_cgroups",  "events",
+    "report_every", "runtime",    "to_port",         "interfaces",
+    "hook"};
 static constexpr std::string_view limits_keys[] = {"source_sessions", "source_rate"};
 
-const Section file_section{"the file", "", file_keys, file_later};
+const Section file_section{"the file", "", file_keys};
 const Section proxify_section{"[proxify]", "", proxify_keys};
 const Section admin_section{"[admin]", "admin.", admin_keys};
 const Section log_section{"[log]", "log.", log_keys};
@@ -54,12 +53,13 @@ const Section health_section{"health", "health.", health_keys};
 const Section timeouts_section{"timeouts", "timeouts.", timeouts_keys};
 const Section queue_section{"queue", "queue.", queue_keys};
 const Section ejection_section{"ejection", "ejection.", ejection_keys};
+const Section capture_section{"[[capture]]", "", capture_keys};
 const Section limits_section{"limits", "limits.", limits_keys};
 
 static const Section* const sections[] = {&file_section,     &proxify_section,  &admin_section,
                                           &log_section,      &service_section,  &target_section,
                                           &health_section,   &timeouts_section, &queue_section,
-                                          &ejection_section, &limits_section};
+                                          &ejection_section, &limits_section,   &capture_section};
 
 const std::span<const Section* const> all_sections = sections;
 
@@ -213,6 +213,32 @@ bool Fields::port(std::string_view key, uint16_t& out) {
     }
     out = static_cast<uint16_t>(*number);
     return true;
+}
+
+void Fields::ports(std::string_view key, std::vector<PortRange>& out, std::vector<Position>& at) {
+    auto* value = find(key);
+    if (!value) return;
+    auto written = one_or_many(*value);
+    out.reserve(written.size());
+    at.reserve(written.size());
+    for (const auto& one : written) {
+        std::optional<PortRange> range;
+        if (auto* text = one.as<std::string>()) {
+            auto understood = read_ports(*text);
+            if (understood)
+                range = *understood;
+            else
+                not_understood(one, key, understood.error());
+        } else if (auto* number = one.as<int64_t>(); number && *number >= 1 && *number <= 65535) {
+            auto port = static_cast<uint16_t>(*number);
+            range = PortRange{port, port};
+        } else {
+            expected(one, key, R"(a number from 1 to 65535 or a range like "5300-5399")");
+        }
+        if (!range) continue;
+        out.push_back(*range);
+        at.push_back(one.at);
+    }
 }
 
 void Fields::prefixes(std::string_view key, std::vector<Prefix>& out, std::vector<Position>& at) {

@@ -24,7 +24,7 @@ struct Section {
 
 extern const Section file_section, proxify_section, admin_section, log_section, service_section,
     target_section, health_section, timeouts_section, queue_section, ejection_section,
-    limits_section;
+    limits_section, capture_section;
 
 /// All of them, as a schema for editors has to have them.
 extern const std::span<const Section* const> all_sections;
@@ -43,6 +43,9 @@ struct Counts {
     int least, most;
 };
 
+/// A value that may stand alone or in an array.
+std::span<const Value> one_or_many(const Value& value);
+
 class Fields {
   public:
     /// Complains about every key that the section does not have.
@@ -58,9 +61,28 @@ class Fields {
     bool count(std::string_view key, Counts allowed, int& out);
     bool flag(std::string_view key, bool& out);
     bool port(std::string_view key, uint16_t& out);
+    /// One port or range, or any number of them in an array; `at` is where each is written.
+    void ports(std::string_view key, std::vector<PortRange>& out, std::vector<Position>& at);
     /// One prefix, or any number of them in an array; adds them to `out`, and where each is
     /// written to `at`.
     void prefixes(std::string_view key, std::vector<Prefix>& out, std::vector<Position>& at);
+    /// One string, or any number of them, each understood by `read`.
+    template <class T>
+    void words(std::string_view key, std::expected<T, Complaint> (&read)(std::string_view),
+               std::vector<T>& out) {
+        auto* value = find(key);
+        if (!value) return;
+        for (const auto& one : one_or_many(*value)) {
+            auto* text = one.template as<std::string>();
+            if (!text) {
+                expected(one, key, "a string");
+            } else if (auto word = read(*text); !word) {
+                not_understood(one, key, word.error());
+            } else {
+                out.push_back(*std::move(word));
+            }
+        }
+    }
     template <class T, size_t n>
     bool choice(std::string_view key, const Name<T> (&names)[n], T& out) {
         std::string_view words[n];
@@ -90,9 +112,6 @@ class Fields {
 /// Complains where there is no table to complain in: "`label`: expected `what`, found `found`".
 void expected(const Value& found, std::string_view label, std::string_view what, Problems& problems,
               std::string hint = {});
-
-/// A value that may stand alone or in an array.
-std::span<const Value> one_or_many(const Value& value);
 
 /// "line:column"
 std::string place(Position at);

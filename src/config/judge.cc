@@ -113,12 +113,22 @@ void check_ports(const Draft& draft, Problems& problems) {
                 draft_service.addresses_at.front(),
                 format("addresses: ports times addresses are more than {}", addressed_ports_max),
                 "fewer and shorter prefixes do the same for the kernel's table");
-        if (draft_service.no_ports_at &&
+        const bool is_named = std::ranges::any_of(
+            draft.captures, [&](const auto& one) { return one.capture.service == service.name; });
+        if (draft_service.no_ports_at && !is_named &&
             (service.name.empty() || service.name != draft.default_service))
             problems.add(*draft_service.no_ports_at,
                          "ports: the service has none, so nothing could reach it",
-                         "list its ports, or name it as default_service in [proxify]");
+                         "list its ports, or name it as default_service in [proxify]\n"
+                         "or as service of a [[capture]]");
     }
+    for (const auto& draft_capture : draft.captures)
+        for (uint16_t port : draft_capture.capture.listen)
+            if (const Claim* clash = claims.any_of(port))
+                problems.add(clash->at,
+                             format("ports: service \"{}\" lists port {}, on which the "
+                                    "[[capture]] at {} listens",
+                                    clash->by->service.name, port, place(draft_capture.at)));
     // An unwritten `listen` is judged by check_listener_port(), once it is known that -b is wanted.
     const Claim* claim = claims.any_of(draft.config.listen);
     if (draft.listen_at && claim)
@@ -176,10 +186,74 @@ void check_targets(const Draft& draft, Problems& problems) {
     }
 }
 
+/// The ports on which captures listen, and those that they take at ingress, are nobody else's.
+void check_captures(const Draft& draft, Problems& problems) {
+    std::map<uint16_t, Position> listening, dialled;
+    for (const auto& one : draft.captures) {
+        const auto& capture = one.capture;
+        const auto& name = capture.service;
+        if (!name.empty() && std::ranges::none_of(draft.services, [&](const auto& other) {
+                return other.service.name == name;
+            }))
+            problems.add(one.service_at, format("service: no service is named {}", quoted(name)));
+        for (uint16_t port : capture.listen) {
+            auto [first, is_new] = listening.emplace(port, one.listen_at.value_or(one.at));
+            if (!is_new)
+                problems.add(one.listen_at.value_or(one.at),
+                             format("a capture listens on port {} already, at {}", port,
+                                    place(first->second)),
+                             "give each capture ports of its own");
+        }
+        for (size_t i = 0; i < capture.ports.size(); ++i)
+            for (uint32_t port = capture.ports[i].first; port <= capture.ports[i].last; ++port) {
+                auto [first, is_new] =
+                    dialled.emplace(static_cast<uint16_t>(port), one.ports_at[i]);
+                if (is_new) continue;
+                problems.add(one.ports_at[i], format("ports: {} is captured already, at {}", port,
+                                                     place(first->second)));
+                break;
+            }
+    }
+    for (const auto& one : draft.captures)
+        for (uint16_t port :
+             one.capture.to_port ? std::vector{*one.capture.to_port} : one.capture.listen)
+            if (auto found = dialled.find(port); found != dialled.end())
+                problems.add(one.listen_at.value_or(one.at),
+                             format("port {} is where connections are led to, and it is itself "
+                                    "captured, at {}",
+                                    port, place(found->second)),
+                             "choose a port that clients do not dial");
+    const auto connects = std::ranges::count(draft.captures, CaptureType::connect,
+                                             [](const auto& one) { return one.capture.type; });
+    if (connects > 1)
+        problems.add(
+            std::ranges::find(draft.captures.rbegin(), draft.captures.rend(), CaptureType::connect,
+                              [](const auto& one) { return one.capture.type; })
+                ->at,
+            "there is a capture of type \"connect\" already, and one is enough for any "
+            "number of destinations",
+            "list them all in its cidr and containers");
+}
+
+/// Where a client aimed is no choice among others.
+void check_original(const Draft& draft, Problems& problems) {
+    for (const auto& draft_service : draft.services)
+        for (size_t i = 0; i < draft_service.service.targets.size(); ++i) {
+            const auto& target = draft_service.service.targets[i];
+            if (target.port.is_original() &&
+                (target.weight != 1 || target.priority || target.backup))
+                problems.add(
+                    draft_service.targets_at[i],
+                    "targets: \"original\" has no weight, priority or backup: every client "
+                    "goes where it aimed",
+                    "take them out; other targets are for clients of whom that is unknown");
+        }
+}
+
 }  // namespace
 
 void judge(const Draft& draft, Problems& problems) {
-    if (draft.services.empty() && problems.empty())
+    if (draft.services.empty() && draft.captures.empty() && problems.empty())
         problems.add({}, "there is no [[service]], so there is nothing to do",
                      "a service looks like this:\n[[service]]\nname = \"web\"\nports = [5001, "
                      "\"5300-5399\"]\ntargets = [\"10.0.0.1:80\"]");
@@ -192,7 +266,9 @@ void judge(const Draft& draft, Problems& problems) {
     check_names(draft, problems);
     check_default_service(draft, problems);
     check_ports(draft, problems);
+    check_captures(draft, problems);
     check_targets(draft, problems);
+    check_original(draft, problems);
     check_access(draft.config.access, draft.access_at, problems);
     for (const auto& draft_service : draft.services)
         check_access(draft_service.service.access, draft_service.access_at, problems);

@@ -39,6 +39,14 @@ inline constexpr Name<OnDeny> on_deny_names[] = {{"refuse", OnDeny::refuse},
 
 inline constexpr Name<OnDown> on_down_names[] = {{"keep", OnDown::keep}, {"reset", OnDown::reset}};
 
+inline constexpr Name<CaptureType> capture_type_names[] = {{"connect", CaptureType::connect},
+                                                           {"ingress", CaptureType::ingress},
+                                                           {"redirect", CaptureType::redirect},
+                                                           {"tproxy", CaptureType::tproxy}};
+
+inline constexpr Name<TcHook> tc_hook_names[] = {
+    {"auto", TcHook::automatic}, {"tcx", TcHook::tcx}, {"clsact", TcHook::clsact}};
+
 inline constexpr Name<LogFormat> log_format_names[] = {{"text", LogFormat::text},
                                                        {"json", LogFormat::json}};
 

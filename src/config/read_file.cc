@@ -17,6 +17,17 @@ static void read_name(Fields& fields, std::string_view key, std::string_view wha
         out = *name;
 }
 
+/// Of a socket (SO_MARK): 32 bits.
+static void read_mark(Fields& fields, std::string_view key, uint32_t& out) {
+    auto* value = fields.find(key);
+    if (!value) return;
+    auto* number = value->as<int64_t>();
+    if (!number || *number < 1 || *number > 0xffffffff)
+        fields.expected(*value, key, "a number from 0x1 to 0xffffffff");
+    else
+        out = static_cast<uint32_t>(*number);
+}
+
 static void read_proxify(const Table& table, Draft& draft, Problems& problems) {
     Fields fields(table, proxify_section, problems);
     if (fields.port("listen", draft.config.listen)) draft.listen_at = fields.find("listen")->at;
@@ -34,6 +45,11 @@ static void read_proxify(const Table& table, Draft& draft, Problems& problems) {
     fields.duration("resolve_interval", {.least = 100ms}, draft.config.resolve_interval);
     fields.prefixes("allow", draft.config.access.allow, draft.access_at.allow);
     fields.prefixes("deny", draft.config.access.deny, draft.access_at.deny);
+    read_mark(fields, "mark", draft.config.mark);
+    read_mark(fields, "mark_mask", draft.config.mark_mask);
+    if (uint32_t mask = draft.config.mark_mask; (draft.config.mark & mask) == 0)
+        problems.add(fields.find(fields.find("mark") ? "mark" : "mark_mask")->at,
+                     "mark: has no bit of mark_mask, so no socket could be told from another");
     read_name(fields, "user", "the name of a user of this host", draft.config.user);
     read_name(fields, "group", "the name of a group of this host", draft.config.group);
     if (auto* group = fields.find("group"); group && !fields.find("user"))
@@ -85,16 +101,22 @@ static void read_log(const Table& table, Log& log, Problems& problems) {
     fields.choice("level", log_level_names, log.level);
 }
 
-static void read_services(const Value& value, Draft& draft, Problems& problems) {
-    constexpr auto hint = "begin each service with a line [[service]], in double brackets";
-    auto* services = value.as<Array>();
-    if (!services) return expected(value, "service", "[[service]] tables", problems, hint);
-    draft.services.reserve(services->size());
-    for (const auto& service : *services) {
-        if (auto* table = service.as<Table>())
-            draft.services.push_back(read_service(service, *table, problems));
+/// An array of tables, such as [[service]].
+template <class T>
+static void read_tables(Fields& fields, std::string_view key,
+                        T (&read)(const Value&, const Table&, Problems&), std::vector<T>& out) {
+    auto* value = fields.find(key);
+    if (!value) return;
+    const auto tables = format("[[{}]] tables", key);
+    const auto hint = format("begin each {} with a line [[{}]], in double brackets", key, key);
+    auto* array = value->as<Array>();
+    if (!array) return expected(*value, key, tables, fields.problems(), hint);
+    out.reserve(array->size());
+    for (const auto& one : *array) {
+        if (auto* table = one.as<Table>())
+            out.push_back(read(one, *table, fields.problems()));
         else
-            expected(service, "service", "[[service]] tables", problems, hint);
+            expected(one, key, tables, fields.problems(), hint);
     }
 }
 
@@ -104,7 +126,8 @@ Draft read_file_sections(const Table& file, Problems& problems) {
     if (auto* table = fields.table("proxify")) read_proxify(*table, draft, problems);
     if (auto* table = fields.table("admin")) read_admin(*table, draft.config.admin, problems);
     if (auto* table = fields.table("log")) read_log(*table, draft.config.log, problems);
-    if (auto* services = fields.find("service")) read_services(*services, draft, problems);
+    read_tables(fields, "service", read_service, draft.services);
+    read_tables(fields, "capture", read_capture, draft.captures);
     return draft;
 }
 

@@ -26,33 +26,6 @@ static std::string read_name(const Value& service, Fields& fields) {
     return *text;
 }
 
-static void read_port(const Value& value, DraftService& draft, Fields& fields) {
-    std::optional<PortRange> range;
-    if (auto* text = value.as<std::string>()) {
-        auto understood = read_ports(*text);
-        if (understood)
-            range = *understood;
-        else
-            fields.not_understood(value, "ports", understood.error());
-    } else if (auto* number = value.as<int64_t>(); number && *number >= 1 && *number <= 65535) {
-        auto port = static_cast<uint16_t>(*number);
-        range = PortRange{port, port};
-    } else {
-        fields.expected(value, "ports", R"(a number from 1 to 65535 or a range like "5300-5399")");
-    }
-    if (!range) return;
-    draft.service.ports.push_back(*range);
-    draft.ports_at.push_back(value.at);
-}
-
-static void read_port_list(const Value& value, DraftService& draft, Fields& fields) {
-    auto ports = one_or_many(value);
-    if (ports.empty()) draft.no_ports_at = value.at;
-    draft.service.ports.reserve(ports.size());
-    draft.ports_at.reserve(ports.size());
-    for (const auto& port : ports) read_port(port, draft, fields);
-}
-
 static void read_timeouts(const Value& value, Timeouts& timeouts, Problems& problems) {
     auto* table = value.as<Table>();
     if (!table) return expected(value, "timeouts", "a table like { connect = \"5s\" }", problems);
@@ -123,10 +96,9 @@ DraftService read_service(const Value& value, const Table& table, Problems& prob
     service.name = read_name(value, fields);
     if (auto* name = fields.find("name")) draft.name_at = name->at;
 
-    if (auto* ports = fields.find("ports"))
-        read_port_list(*ports, draft, fields);
-    else
-        draft.no_ports_at = value.at;
+    fields.ports("ports", service.ports, draft.ports_at);
+    if (auto* ports = fields.find("ports"); !ports || one_or_many(*ports).empty())
+        draft.no_ports_at = ports ? ports->at : value.at;
 
     fields.prefixes("addresses", service.addresses, draft.addresses_at);
 
@@ -157,6 +129,7 @@ DraftService read_service(const Value& value, const Table& table, Problems& prob
     fields.choice("when_down", when_down_names, service.when_down);
     if (auto* limits = fields.find("limits")) read_limits(*limits, service.limits, problems);
     fields.flag("count_ports", service.count_ports);
+    fields.flag("transparent", service.transparent);
     return draft;
 }
 

@@ -153,7 +153,10 @@ Understood<TargetSpec> read_target(std::string_view text) {
     constexpr auto forms = R"(a target is "10.0.0.1:80", "[2001:db8::1]:80" or "name.example:80")";
 
     if (text == "original")
-        return complaint("is not available in this version", "name the targets by address or name");
+        return TargetSpec{.text = std::string(text),
+                          .host = std::string(text),
+                          .ip = Ip{},
+                          .port = {.kind = TargetPort::Kind::original}};
     if (auto scheme = text.find("://"); scheme != std::string_view::npos)
         return complaint("is a URL", forms);
     if (is_service_name(text)) return read_service_target(text);
@@ -213,6 +216,74 @@ Understood<Prefix> read_prefix(std::string_view text) {
                       format("write \"{}\", or \"{}\" for this address alone",
                              prefix->network().text(), prefix->ip.text())});
     return *prefix;
+}
+
+// ---- captures
+
+/// What stands before the last colon and behind it; an IPv6 address with a port is in brackets.
+struct HostAndPort {
+    std::string_view host;
+    std::optional<std::string_view> port = {};
+};
+static HostAndPort split_port(std::string_view text) {
+    if (text.starts_with('[')) {
+        auto end = text.find(']');
+        if (end == text.npos) return {text};
+        auto host = text.substr(1, end - 1), rest = text.substr(end + 1);
+        if (rest.empty()) return {host};
+        return rest.starts_with(':') ? HostAndPort{host, rest.substr(1)} : HostAndPort{text};
+    }
+    auto colon = text.find(':');
+    if (colon == text.npos || colon != text.rfind(':')) return {text};
+    return {text.substr(0, colon), text.substr(colon + 1)};
+}
+
+/// 0 when there is none.
+static Understood<uint16_t> read_port_behind(std::string_view text, const HostAndPort& parts) {
+    if (!parts.port) return uint16_t{0};
+    if (auto port = read_port_number(*parts.port)) return *port;
+    return std::unexpected(
+        Complaint{format("{} has {} where its port should be", quoted(text), quoted(*parts.port)),
+                  "a port is a number from 1 to 65535"});
+}
+
+Understood<Destination> read_destination(std::string_view text) {
+    const auto parts = split_port(text);
+    auto prefix = read_prefix(parts.host);
+    if (!prefix) return std::unexpected(std::move(prefix).error());
+    auto port = read_port_behind(text, parts);
+    if (!port) return std::unexpected(std::move(port).error());
+    return Destination{*prefix, *port};
+}
+
+Understood<ContainerSpec> read_container(std::string_view text) {
+    const auto parts = split_port(text);
+    const auto name = parts.host;
+    auto fits = [](char c) {
+        return is_letter(c) || is_digit(c) || c == '_' || c == '.' || c == '-';
+    };
+    if (name.empty() || name.size() > 255 || !std::ranges::all_of(name, fits))
+        return std::unexpected(Complaint{format("{} is no name of a container", quoted(text)),
+                                         R"(write "web", or "web:80" for this port alone)"});
+    auto port = read_port_behind(text, parts);
+    if (!port) return std::unexpected(std::move(port).error());
+    return ContainerSpec{std::string(name), *port};
+}
+
+Understood<Address> read_proxy(std::string_view text) {
+    constexpr auto forms = R"(write "203.0.113.9:8888" or "[2001:db8::9]:8888")";
+    const auto parts = split_port(text);
+    const auto ip = Ip::parse(parts.host);
+    if (!parts.port)
+        return std::unexpected(
+            Complaint{format("expected an address and a port, found {}", quoted(text)), forms});
+    if (!ip)
+        return std::unexpected(Complaint{
+            format("{} has {} for an address, which is none", quoted(text), quoted(parts.host)),
+            forms});
+    auto port = read_port_behind(text, parts);
+    if (!port) return std::unexpected(std::move(port).error());
+    return Address{*ip, *port};
 }
 
 // ---- what checks say and hear

@@ -33,6 +33,16 @@ Understood<TargetSpec> read_target(std::string_view text);
 /// "10.0.0.0/8", "2001:db8::/32", "203.0.113.7": a network, without bits beyond its length.
 Understood<Prefix> read_prefix(std::string_view text);
 
+/// "203.0.113.0/24", "203.0.113.7:80", "[2001:db8::/32]:80": a prefix, and a port unless any will
+/// do.
+Understood<Destination> read_destination(std::string_view text);
+
+/// "web", "web:80": the name of a container, and a port unless any will do.
+Understood<ContainerSpec> read_container(std::string_view text);
+
+/// "203.0.113.9:8888": what is wrong with it is told apart.
+Understood<Address> read_proxy(std::string_view text);
+
 /// "200-399", or "204" for a range of one; statuses are 100 to 599.
 Understood<StatusRange> read_statuses(std::string_view text);
 

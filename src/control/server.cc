@@ -13,10 +13,11 @@
 namespace proxify::control {
 
 using namespace io;
-using steering::ports_of;
 using steering::PortSet;
 
 namespace {
+
+using steering::ports_of;
 
 constexpr Ip any_address{.bytes = {}, .is_v4 = false};
 
@@ -61,6 +62,22 @@ size_t worker_count(const config::Config& config) {
     return config.workers.value_or(count_cores());
 }
 
+PortSet ports_of(const std::map<uint16_t, config::CaptureType>& captured) {
+    PortSet ports;
+    for (const auto& [port, type] : captured) ports.set(port);
+    return ports;
+}
+
+bool is_transparent(const std::map<uint16_t, config::CaptureType>& captured, uint16_t port) {
+    auto found = captured.find(port);
+    return found != captured.end() && found->second == config::CaptureType::tproxy;
+}
+
+/// ", 2 captures"
+std::string captures_text(const config::Config& config) {
+    return config.captures.empty() ? "" : ", " + count_text(config.captures.size(), "capture");
+}
+
 /// The least that none of them has.
 uint64_t free_number(const std::vector<worker::Worker*>& workers) {
     uint64_t number = 0;
@@ -73,8 +90,7 @@ uint64_t free_number(const std::vector<worker::Worker*>& workers) {
 Result<std::unique_ptr<Server>> Server::open(const Options& options) {
     kernel::keep_from_programs();
     TRY_TO(notifier, Notifier::from_environment());
-    TRY_TO(config, config::load(options.config_path));
-    if (options.socket) config.admin.socket = *options.socket;
+    TRY_TO(config, load(options));
     std::optional<kernel::User> user;
     if (!config.user.empty()) {
         TRY_TO(found, kernel::find_user(config.user, config.group));
@@ -110,8 +126,10 @@ Server::~Server() = default;
 /// The order is the one in which nobody is misled: what can fail comes first, ports
 /// answer when there is somebody who knows where to send them.
 Result<> Server::start(const config::Config& config) {
-    TRY_TO(file, FileWatch::open(options_.config_path));
-    file_ = std::move(file);
+    if (!options_.config_text) {
+        TRY_TO(file, FileWatch::open(options_.config_path));
+        file_ = std::move(file);
+    }
 
     resolver_.emplace([this](const resolve::Outcome& outcome) {
         loop_.post([this, outcome] { on_resolved(outcome); });
@@ -126,10 +144,14 @@ Result<> Server::start(const config::Config& config) {
     open_desk(config.admin);
     TRY_TO(opened, options_.steer ? open_steered(options_.listen.value_or(config.listen), config)
                                   : open_bound(config));
+    use_captures(config);
+    TRY(doors_.open(config,
+                    [&](uint16_t port) { return native(opened.listeners.at(port).front()); }));
     // The last that needs root has been done. Workers are who we are when they begin.
-    TRY(become_user(opened.listeners));
+    TRY(become_user(opened.listeners, config));
     start_workers(std::move(opened.rings));
     hand_out(opened.listeners);
+    TRY(doors_.apply(config, listener_on()));
     desk_->start();
     log_.info("ready", format("ready: {}, {}", opened.text, count_text(workers_.size(), "worker")));
 
@@ -148,6 +170,44 @@ void Server::open_desk(const config::Admin& admin) {
         log_.warn("admin_closed", "admin: " + one_line(closed));
 }
 
+capture::Door Server::door_on(uint16_t port) const {
+    using config::CaptureType;
+    auto found = captured_.find(port);
+    if (found == captured_.end()) return steering_ ? capture::Door::steered : capture::Door::bound;
+    switch (found->second) {
+        case CaptureType::connect:
+            return capture::Door::connect;
+        case CaptureType::ingress:
+            return capture::Door::ingress;
+        case CaptureType::redirect:
+            return capture::Door::redirect;
+        case CaptureType::tproxy:
+            break;
+    }
+    return capture::Door::tproxy;
+}
+
+Doors::ListenerOn Server::listener_on() const {
+    return [this](uint16_t port) { return native(listeners_.at(port).front()); };
+}
+
+/// What is dialled from now on has the mark, before anything is caught that does not have it.
+void Server::use_captures(const config::Config& config) {
+    captured_ = config::capture_listeners(config);
+    own_doors_.set_mark(config.captures.empty() ? 0 : config.mark);
+}
+
+kernel::Work Server::work_of(const config::Config& config) const {
+    auto has_program = [](const config::Capture& capture) {
+        return capture.type == config::CaptureType::connect ||
+               capture.type == config::CaptureType::ingress;
+    };
+    return {.steering_port = steering_port_,
+            .sets_marks = !config.captures.empty() ||
+                          std::ranges::any_of(config.services, &config::Service::transparent),
+            .has_programs = std::ranges::any_of(config.captures, has_program)};
+}
+
 /// A moment later, so that whoever asked for the reload that moves it has an answer.
 Task<> Server::move_desk() {
     co_await loop_.sleep(100ms);
@@ -159,16 +219,23 @@ Result<Server::Opened> Server::open_steered(uint16_t port, const config::Config&
     TRY(config::check_listener_port(config, port));
     const PortSet ports = ports_of(config);
     TRY_TO(rings, open_rings(worker_count(config)));
-    TRY_TO(listeners, listen(port, rings.size()));
+    const auto captured = config::capture_listeners(config);
+    TRY_TO(all, bind_ports(ports_of(captured), captured, rings.size()));
+    auto bound = listen(port, rings.size(), /*is_transparent=*/false);
+    if (!bound) {
+        close_all(all);
+        return fail(std::move(bound).error());
+    }
+    auto& listeners = all[port] = std::move(*bound);
     // One member stands for the group: the kernel spreads connections over all of them.
     auto steering = steering::Steering::start(native(listeners.front()), config);
     if (!steering) {
-        for (Handle listener : listeners) loop_.ring().close(listener);
+        close_all(all);
         return fail(std::move(steering).error());
     }
     steering_ = std::move(*steering);
     steering_port_ = port;
-    own_doors_.steering = &*steering_;
+    own_doors_.use(*steering_);
 
     for (const auto& warning : steering_->warnings()) log_.warn("steering_warning", warning);
     if (auto ids = steering_->ids())
@@ -179,22 +246,24 @@ Result<Server::Opened> Server::open_steered(uint16_t port, const config::Config&
                 kernel::steering_program_name, ids->program, ids->link, ids->proxy_ports,
                 ids->proxy_sock));
     return Opened{.rings = std::move(rings),
-                  .listeners = {{port, std::move(listeners)}},
-                  .text = format("{} with {} steered to the listener on port {}",
+                  .listeners = std::move(all),
+                  .text = format("{} with {} steered to the listener on port {}{}",
                                  count_text(config.services.size(), "service"),
-                                 count_text(ports.count(), "port"), port)};
+                                 count_text(ports.count(), "port"), port, captures_text(config))};
 }
 
 Result<Server::Opened> Server::open_bound(const config::Config& config) {
     TRY_TO(rings, open_rings(worker_count(config)));
-    TRY_TO(listeners, bind_ports(ports_of(config), rings.size()));
-    auto text = format("{} listening on {}", count_text(config.services.size(), "service"),
-                       count_text(listeners.size(), "port"));
+    const auto captured = config::capture_listeners(config);
+    TRY_TO(listeners, bind_ports(ports_of(config) | ports_of(captured), captured, rings.size()));
+    auto text =
+        format("{} listening on {}{}", count_text(config.services.size(), "service"),
+               count_text(listeners.size() - captured.size(), "port"), captures_text(config));
     return Opened{std::move(rings), std::move(listeners), std::move(text)};
 }
 
 /// What a reload needs later is kept, and what it will not have is said now.
-Result<> Server::become_user(const Listeners& listeners) {
+Result<> Server::become_user(const Listeners& listeners, const config::Config& config) {
     if (!user_) return {};
     if (kernel::is_user(*user_)) {
         log_.info("user", format("user: runs as {} since its start, with the capabilities that it "
@@ -209,7 +278,7 @@ Result<> Server::become_user(const Listeners& listeners) {
         TRY(kernel::give_socket(sink, *user_));
     }
     raise_fd_limit();
-    TRY_TO(kept, kernel::become(*user_, kernel::needed_for_reload(steering_port_)));
+    TRY_TO(kept, kernel::become(*user_, kernel::needed_for_reload(work_of(config))));
     log_.info("user", format("user: runs as {} (uid {}, gid {}) from here on and keeps {}",
                              user_->name, user_->uid, user_->gid,
                              kept.empty() ? "no capability" : kernel::join_with_and(kept)));
@@ -218,6 +287,7 @@ Result<> Server::become_user(const Listeners& listeners) {
         log_.warn("user_cannot_read",
                   format("user: {} cannot read the file, so a reload will be refused: {}",
                          user_->name, one_line(again.error())));
+    if (!file_) return {};
     TRY_TO(file, FileWatch::open(options_.config_path));
     file_ = std::move(file);
     if (file_->is_blind())
@@ -268,6 +338,7 @@ void Server::start_workers(std::vector<Ring> rings) {
                     });
                 },
             .uncounted_port = steering_port_,
+            .origins = &doors_,
         };
         workers_.push_back(
             std::make_unique<worker::Worker>(std::move(ring), log_, std::move(options), snapshot_));
@@ -314,7 +385,7 @@ void Server::set_worker_count(size_t count, std::vector<Ring> rings, const Liste
         move.from->loop().post([this, move, &moved] {
             move.from->release(move.port, move.listener, [this, move, &moved] {
                 move.to->loop().post([this, move, &moved] {
-                    move.to->listen(move.listener, door());
+                    move.to->listen(move.listener, door_on(move.port));
                     moved.count_down();
                 });
             });
@@ -333,13 +404,14 @@ void Server::set_worker_count(size_t count, std::vector<Ring> rings, const Liste
 
 /// Deals out new listeners, each behind those that its group has already.
 void Server::hand_out(const Listeners& listeners) {
-    for (const auto& [port, added] : listeners) own_doors_.listens[port] = true;
+    for (const auto& [port, added] : listeners) own_doors_.set_listening(port, true);
     for (const auto& [port, added] : listeners) {
         auto& group = listeners_[port];
         for (Handle listener : added) {
             auto* worker = workers_[group.size() % workers_.size()].get();
             group.push_back(listener);
-            worker->loop().post([this, worker, listener] { worker->listen(listener, door()); });
+            worker->loop().post(
+                [worker, listener, door = door_on(port)] { worker->listen(listener, door); });
         }
     }
 }
@@ -350,7 +422,7 @@ void Server::close_all(const Listeners& listeners) {
 }
 
 /// So many listeners on one port, or none. They share it, even a single one: more may join it.
-Result<std::vector<Handle>> Server::listen(uint16_t port, size_t count) {
+Result<std::vector<Handle>> Server::listen(uint16_t port, size_t count, bool is_transparent) {
     Ring& ring = loop_.ring();
     const Address at{any_address, port};
     if (!listeners_.contains(port)) {
@@ -362,7 +434,7 @@ Result<std::vector<Handle>> Server::listen(uint16_t port, size_t count) {
     }
     std::vector<Handle> group;
     while (group.size() < count) {
-        auto listener = ring.listen(at, {.share_port = true});
+        auto listener = ring.listen(at, {.share_port = true, .transparent = is_transparent});
         if (!listener) {
             for (Handle other : group) ring.close(other);
             return fail(std::move(listener).error());
@@ -373,7 +445,8 @@ Result<std::vector<Handle>> Server::listen(uint16_t port, size_t count) {
 }
 
 /// All of the ports, or none.
-Result<Server::Listeners> Server::bind_ports(const PortSet& ports, size_t count) {
+Result<Server::Listeners> Server::bind_ports(const PortSet& ports, const Captured& captured,
+                                             size_t count) {
     const size_t limit = raise_fd_limit();
     const size_t needed = ports.count() * count + count_open_fds() + spare_fds + 2;
     if (needed > limit)
@@ -383,7 +456,7 @@ Result<Server::Listeners> Server::bind_ports(const PortSet& ports, size_t count)
             "use -b, which steers any number of ports to one listener; or raise `ulimit -n`"));
     Listeners listeners;
     for (uint16_t port : steering::to_list(ports)) {
-        auto group = listen(port, count);
+        auto group = listen(port, count, is_transparent(captured, port));
         if (!group) {
             close_all(listeners);
             return fail(std::move(group).error());
@@ -398,7 +471,7 @@ Result<Server::Listeners> Server::widen_groups(size_t count, const PortSet& but_
     Listeners more;
     for (const auto& [port, group] : listeners_) {
         if (but_for[port] || group.size() >= count) continue;
-        auto added = listen(port, count - group.size());
+        auto added = listen(port, count - group.size(), is_transparent(captured_, port));
         if (!added) {
             close_all(more);
             return fail(std::move(added).error());
@@ -410,7 +483,7 @@ Result<Server::Listeners> Server::widen_groups(size_t count, const PortSet& but_
 
 void Server::run() {
     loop_.spawn(heed_signals());
-    loop_.spawn(heed_file());
+    if (file_) loop_.spawn(heed_file());
     if (notifier_.is_heard()) loop_.spawn(tell_status());
     if (notifier_.watchdog()) loop_.spawn(tell_alive(*notifier_.watchdog()));
     loop_.run();
@@ -452,9 +525,10 @@ Task<> Server::heed_file() {
     }
 }
 
-Result<config::Config> Server::load() const {
-    TRY_TO(config, config::load(options_.config_path));
-    if (options_.socket) config.admin.socket = *options_.socket;
+Result<config::Config> Server::load(const Options& options) {
+    TRY_TO(config, options.config_text ? config::parse(*options.config_text, "the command line")
+                                       : config::load(options.config_path));
+    if (options.socket) config.admin.socket = *options.socket;
     return config;
 }
 
@@ -506,6 +580,14 @@ Result<> Server::check_change(const config::Config& config) const {
     if (config.user != before.user || config.group != before.group)
         return fail(Error::of("user or group changed, which a running proxify cannot do",
                               "restart proxify to change it"));
+    TRY(doors_.check_change(config));
+    for (const auto& [port, type] : config::capture_listeners(config))
+        if (auto had = captured_.find(port); had != captured_.end() && had->second != type)
+            return fail(Error::of(
+                format("the capture on port {} has another type now, which a running proxify "
+                       "cannot do",
+                       port),
+                "give it another port, or restart proxify"));
     if (!options_.steer) return {};
     const uint16_t running = before.listen;
     if (config.listen != running && !options_.listen)
@@ -523,19 +605,20 @@ Result<std::string> Server::apply(const config::Config& config) {
     TRY(check_change(config));
     const PortSet had = ports_of(before), want = ports_of(config);
     const PortSet added = want & ~had, removed = had & ~want;
+    const auto captured = config::capture_listeners(config);
+    const PortSet captured_had = ports_of(captured_), captured_want = ports_of(captured);
+    // With steering the ports of services have no listeners of their own.
+    const PortSet opening = (captured_want & ~captured_had) | (steering_ ? PortSet() : added);
+    const PortSet closing = (captured_had & ~captured_want) | (steering_ ? PortSet() : removed);
 
     // What can fail comes before anything is changed.
     const size_t workers_had = workers_.size(), workers_wanted = worker_count(config);
     TRY_TO(rings, open_rings(workers_wanted > workers_had ? workers_wanted - workers_had : 0));
-    TRY_TO(more, widen_groups(workers_wanted, steering_ ? PortSet() : removed));
-    Listeners listeners;
-    if (!steering_) {
-        auto bound = bind_ports(added, workers_wanted);
-        if (!bound) {
-            close_all(more);
-            return fail(std::move(bound).error());
-        }
-        listeners = std::move(*bound);
+    TRY_TO(more, widen_groups(workers_wanted, closing));
+    auto listeners = bind_ports(opening, captured, workers_wanted);
+    if (!listeners) {
+        close_all(more);
+        return fail(std::move(listeners).error());
     }
 
     log_.set(log_format(config), log_level(config));
@@ -548,8 +631,12 @@ Result<std::string> Server::apply(const config::Config& config) {
 
     // The workers know the new services before a new port leads to it, and keeps the old ones
     // for connections on their way from a port that is being removed.
+    use_captures(config);
     publish(config);
     if (workers_wanted != workers_had) set_worker_count(workers_wanted, std::move(rings), more);
+    hand_out(*listeners);
+    if (auto done = doors_.apply(config, listener_on()); !done)
+        log_.error("capture_failed", "capture: " + one_line(done.error()));
     if (steering_) {
         auto steered = steering_->apply(config);
         steering_is_behind_ = !steered;
@@ -559,15 +646,12 @@ Result<std::string> Server::apply(const config::Config& config) {
         tell_kernel();
         for (const auto& warning : steering_->shadow_warnings(added))
             log_.warn("steering_warning", warning);
-    } else {
-        hand_out(listeners);
-        for (uint16_t port : steering::to_list(removed)) {
-            listeners_.erase(port);
-            own_doors_.listens[port] = false;
-            for (auto& worker : workers_)
-                worker->loop().post(
-                    [worker = worker.get(), port] { worker->stop_listening(port); });
-        }
+    }
+    for (uint16_t port : steering::to_list(closing)) {
+        listeners_.erase(port);
+        own_doors_.set_listening(port, false);
+        for (auto& worker : workers_)
+            worker->loop().post([worker = worker.get(), port] { worker->stop_listening(port); });
     }
     auto applied = format("{}, {} added, {} removed", count_text(config.services.size(), "service"),
                           count_text(added.count(), "port"), count_text(removed.count(), "port"));
@@ -717,6 +801,7 @@ void Server::leave() {
                                  to_text(deadline)));
     notifier_.stopping(status_line());
     if (steering_) steering_->end();
+    doors_.close();
     for (auto* workers : {&workers_, &retired_})
         for (auto& worker : *workers)
             worker->loop().post([worker = worker.get(), deadline] { worker->drain(deadline); });

@@ -3,7 +3,6 @@
 // signals, the config file, names, health checks. Workers only carry connections.
 #pragma once
 
-#include <array>
 #include <atomic>
 #include <deque>
 #include <functional>
@@ -15,7 +14,9 @@
 #include "base/result.h"
 #include "config/config.h"
 #include "control/desk.h"
+#include "control/doors.h"
 #include "control/notify.h"
+#include "control/own_doors.h"
 #include "dial/dial.h"
 #include "health/health.h"
 #include "io/host.h"
@@ -34,8 +35,9 @@ namespace proxify::control {
 struct Options {
     bool steer = false;  ///< -b
     std::string config_path = "targets.toml";
-    std::optional<uint16_t> listen;     ///< -p; overrides the file
-    std::optional<std::string> socket;  ///< --socket; the same
+    std::optional<std::string> config_text = {};  ///< instead of a file: what a command makes
+    std::optional<uint16_t> listen;               ///< -p; overrides the file
+    std::optional<std::string> socket;            ///< --socket; the same
     std::string version;
 };
 
@@ -88,21 +90,11 @@ class Server {
     Result<report::Done> order(const std::string& which, const NewOrder& wanted);
 
   private:
-    /// Knows our own doors, for sessions and checks that dial. Asked by every worker.
-    struct OwnDoors : dial::Guard {
-        Way way_to(uint16_t port) const override {
-            if (listens[port].load(std::memory_order_relaxed)) return Way::own;
-            return steering && steering->steers(port) ? Way::steered : Way::open;
-        }
-        bool let_through(const Address& source) override { return steering->guard_dial(source); }
-        void forget(const Address& source) override { steering->unguard_dial(source); }
-
-        std::array<std::atomic<bool>, 65536> listens{};  ///< ports on which we listen ourselves
-        steering::Steering* steering = nullptr;          ///< set before the first worker starts
-    };
-
     /// By port: the listeners that share it, one for each worker at least.
     using Listeners = std::map<uint16_t, std::vector<io::Handle>>;
+
+    /// By port of our listener.
+    using Captured = std::map<uint16_t, config::CaptureType>;
 
     /// What it takes to serve, before there is anybody who does.
     struct Opened {
@@ -116,21 +108,26 @@ class Server {
     Result<> start(const config::Config& config);
     Result<Opened> open_steered(uint16_t port, const config::Config& config);
     Result<Opened> open_bound(const config::Config& config);
-    Result<> become_user(const Listeners& listeners);
+    Result<> become_user(const Listeners& listeners, const config::Config& config);
     Result<std::vector<io::Ring>> open_rings(size_t count);
     void start_workers(std::vector<io::Ring> rings);
     void on_worker_end(const worker::Worker* worker);
     worker::Shares shares_for(size_t worker_count) const;
     void set_worker_count(size_t count, std::vector<io::Ring> rings, const Listeners& more);
-    capture::Door door() const { return steering_ ? capture::Door::steered : capture::Door::bound; }
+    capture::Door door_on(uint16_t port) const;
+    Doors::ListenerOn listener_on() const;
+    void use_captures(const config::Config& config);
+    kernel::Work work_of(const config::Config& config) const;
 
-    Result<std::vector<io::Handle>> listen(uint16_t port, size_t count);
-    Result<Listeners> bind_ports(const steering::PortSet& ports, size_t count);
+    Result<std::vector<io::Handle>> listen(uint16_t port, size_t count, bool is_transparent);
+    Result<Listeners> bind_ports(const steering::PortSet& ports, const Captured& captured,
+                                 size_t count);
     Result<Listeners> widen_groups(size_t count, const steering::PortSet& but_for);
     void close_all(const Listeners& listeners);
     void hand_out(const Listeners& listeners);
     report::Reload reload(bool was_asked_for);
-    Result<config::Config> load() const;
+    static Result<config::Config> load(const Options& options);
+    Result<config::Config> load() const { return load(options_); }
     void open_desk(const config::Admin& admin);
     io::Task<> move_desk();
     Result<> check_change(const config::Config& config) const;
@@ -187,6 +184,8 @@ class Server {
     std::optional<uint16_t> steering_port_;  ///< of the listener, with steering
     bool steering_is_behind_ = false;        ///< the last change did not reach the kernel
     OwnDoors own_doors_;
+    Doors doors_{loop_, log_};
+    Captured captured_;  ///< by the running config
     std::optional<health::Health> health_;
     std::optional<resolve::Resolver> resolver_;
     std::vector<std::unique_ptr<worker::Worker>> workers_;

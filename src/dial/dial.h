@@ -5,10 +5,14 @@
 // port that is steered, the kernel would hand our connect() right back to our listener, and each
 // turn of that loop costs two sockets. So such a dial is bound to its source first, and the
 // kernel is told to let that source through. A port on which we listen ourselves leads nowhere
-// else: it is not dialled.
+// else: it is not dialled. Captures know our sockets by their mark; and where a rule that somebody
+// else wrote ignores it, whoever accepts the connection recognises it.
 #pragma once
 
 #include <cerrno>
+#include <cstdint>
+#include <optional>
+#include <utility>
 
 #include "base/address.h"
 #include "io/loop.h"
@@ -26,6 +30,19 @@ class Guard {
     /// Lets connections from `source` through until forget(). False when that cannot be promised.
     virtual bool let_through(const Address& source) = 0;
     virtual void forget(const Address& source) = 0;
+
+    /// What our sockets are marked with; 0 for nothing.
+    virtual uint32_t mark() const { return 0; }
+    /// Between the two, a connection of the socket with this cookie is recognised when it comes
+    /// back to us.
+    virtual void claim(uint64_t cookie) { static_cast<void>(cookie); }
+    virtual void disclaim(uint64_t cookie) { static_cast<void>(cookie); }
+    /// Whether a connection that was accepted, from `client` to what it was aimed at, is one of
+    /// those.
+    virtual bool is_own(const Address& client, const Address& original_dst) {
+        static_cast<void>(client), static_cast<void>(original_dst);
+        return false;
+    }
 };
 
 /// What a dial to this address would meet. `guard` may be null.
@@ -39,19 +56,49 @@ inline bool ran_out(int error) {
            error == EADDRNOTAVAIL;
 }
 
+/// What Guard knows a socket by, as long as this lives.
+class Claim {
+  public:
+    Claim() = default;
+    Claim(Guard& guard, uint64_t cookie) : guard_(&guard), cookie_(cookie) { guard.claim(cookie); }
+    Claim(Claim&& other) noexcept
+        : guard_(std::exchange(other.guard_, nullptr)), cookie_(other.cookie_) {}
+    Claim& operator=(Claim&& other) noexcept {
+        std::swap(guard_, other.guard_);
+        std::swap(cookie_, other.cookie_);
+        return *this;
+    }
+    ~Claim() {
+        if (guard_) guard_->disclaim(cookie_);
+    }
+
+  private:
+    Guard* guard_ = nullptr;
+    uint64_t cookie_ = 0;
+};
+
+struct Destination {
+    Address to;
+    bool is_local = false;          ///< an address of this host
+    std::optional<Ip> source = {};  ///< whose address it is to come from, if not ours
+    bool may_return = false;        ///< a rule of somebody else may bring it back to us
+};
+
 /// One dial: the socket it makes, and a way to end it early.
 struct Attempt {
     io::Socket socket;
     io::Connect* connecting = nullptr;
+    Claim claim = {};
 
     void cancel() {
         if (connecting) connecting->cancel();
     }
 };
 
-/// Opens attempt.socket and connects it. Gives 0 or an errno, ELOOP when it would reach proxify
-/// itself. `guard` may be null.
-io::Task<int> dial(io::Loop& loop, Guard* guard, Address to, bool is_local, Duration at_most,
+/// Opens attempt.socket and connects it. Gives 0 or an errno: ELOOP when it would reach proxify
+/// itself, EAFNOSUPPORT when source and destination are of two families, EPERM when the
+/// source may not be used. `guard` may be null.
+io::Task<int> dial(io::Loop& loop, Guard* guard, Destination destination, Duration at_most,
                    Attempt& attempt);
 
 /// Whether an address belongs to this host: whether a socket can be bound to it.

@@ -212,7 +212,7 @@ void judge_targets(const Host& host, const config::Config& config, const PortSet
                    const Start& start, Findings& findings) {
     for (const auto& service : config.services)
         for (const auto& target : service.targets) {
-            if (target.srv ||
+            if (target.srv || target.port.is_original() ||
                 !((target.ip && is_local(host, *target.ip)) || target.host == "localhost"))
                 continue;
             PortSet loops;

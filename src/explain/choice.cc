@@ -29,10 +29,12 @@ struct Course {
 };
 
 /// Why it cannot even be dialled; empty when it can.
-std::string cannot_dial(const Target& target, uint16_t dialled, const Scene& scene) {
+std::string cannot_dial(const Target& target, const Address& dialled, const Scene& scene) {
     auto to = target.for_dialled(dialled);
-    if (!to) return format("it has no port {}", dialled + target.port.value);
-    const bool is_local = target.is_local.load(std::memory_order_relaxed);
+    if (!to) return format("it has no port {}", dialled.port + target.port.value);
+    const bool is_local = target.port.is_original()
+                              ? scene.is_here(to->ip)
+                              : target.is_local.load(std::memory_order_relaxed);
     if (dial::way_to(&scene.doors, *to, is_local) == dial::Guard::Way::own)
         return "that is proxify's own listener";
     return {};
@@ -63,7 +65,7 @@ Course follow(const Service& service, const Scene& scene, const Question& questi
         if (!target || course.is_full) break;
         tried.add(*target);
         course.tried.push_back(target);
-        if (!course.joined && cannot_dial(*target, question.destination.port, scene).empty())
+        if (!course.joined && cannot_dial(*target, question.destination, scene).empty())
             course.joined = target;
     }
     return course;
@@ -120,7 +122,7 @@ std::string why_tried(const Service& service, const Scene& scene, const Question
     if (&tier != &service.pool.tiers().front())
         why += tier.level().is_backup ? ", a backup for when no other is to be had"
                                       : ", as nobody of a lower priority number is to be had";
-    auto cannot = cannot_dial(target, question.destination.port, scene);
+    auto cannot = cannot_dial(target, question.destination, scene);
     return cannot.empty() ? why : format("passed over at once, for {}; {}", cannot, why);
 }
 
@@ -238,7 +240,7 @@ void explain_choice(const Service& service, const Scene& scene, Explanation& exp
             listed(course.tried), explanation.is_one_draw ? ", which is one possible draw" : "");
     if (course.joined) {
         explanation.outcome = Outcome::joined;
-        explanation.target = course.joined->for_dialled(question.destination.port)->text();
+        explanation.target = course.joined->for_dialled(question.destination)->text();
         explanation.client_sees =
             format("the connection is accepted and joined to {}", explanation.target);
     } else {

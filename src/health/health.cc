@@ -49,13 +49,15 @@ std::optional<std::string> certificate_warning(Duration ends_in, Duration warn_w
 namespace {
 
 /// Where a target is checked. Nothing for one that follows the dialled port of several: no single
-/// port speaks for it, so it counts as up, and a client that finds one dead is tried elsewhere.
+/// port speaks for it, so it counts as up, and a client that finds one dead is tried elsewhere. The
+/// same for "original", which is any number of places.
 std::optional<Address> check_address(const config::Service& spec, const balance::Target& target) {
+    if (target.port.is_original()) return std::nullopt;
     const Ip ip = spec.health.address.value_or(target.ip);
     if (spec.health.port) return Address{ip, *spec.health.port};
     if (target.port.kind == config::TargetPort::Kind::fixed) return Address{ip, target.port.value};
     if (!spec.has_one_port()) return std::nullopt;
-    auto at = target.for_dialled(spec.ports[0].first);
+    auto at = target.for_dialled({ip, spec.ports[0].first});
     if (at) at->ip = ip;
     return at;
 }

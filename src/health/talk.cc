@@ -31,9 +31,9 @@ Task<int> Talk::connect() {
     const Address& to = probe_.subject.address;
     if (probe_.ended()) co_return probe_.ended();
     probe_.interrupt = [this] { attempt_.cancel(); };
-    int error =
-        co_await dial::dial(loop, probe_.common.guard, to, dial::is_local(loop.ring(), to.ip),
-                            probe_.spec.timeout, attempt_);
+    int error = co_await dial::dial(loop, probe_.common.guard,
+                                    {.to = to, .is_local = dial::is_local(loop.ring(), to.ip)},
+                                    probe_.spec.timeout, attempt_);
     probe_.interrupt = nullptr;
     if (attempt_.socket) attempt_.socket.reset_on_close();
     co_return error == ECANCELED ? probe_.ended() : error;

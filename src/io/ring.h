@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "base/address.h"
@@ -52,8 +53,9 @@ struct PipeEnds {
 };
 
 struct ListenOptions {
-    bool share_port = false;  ///< SO_REUSEPORT: other listeners of ours stand beside this one
-    bool only_bind = false;   ///< for a look at whether the address is free
+    bool share_port = false;   ///< SO_REUSEPORT: other listeners of ours stand beside this one
+    bool transparent = false;  ///< IP_TRANSPARENT: takes what was aimed at other hosts as well
+    bool only_bind = false;    ///< for a look at whether the address is free
     int backlog = 4096;
 };
 
@@ -118,6 +120,13 @@ class Ring {
     /// Clients who are connected already and wait to be accepted. From any thread.
     unsigned accept_queue(Handle listener) const;
     int bind(Handle socket, const Address& at);
+    /// The same to an address that may be another host's. Unless it is chosen here, connect() finds
+    /// a port that is free for where it goes. Takes CAP_NET_ADMIN or CAP_NET_RAW.
+    int bind_transparent(Handle socket, const Address& at, bool choose_port);
+    /// SO_MARK, which takes the same.
+    int set_mark(Handle socket, uint32_t mark);
+    /// By which the kernel knows the socket, and no other one ever.
+    uint64_t cookie(Handle socket);
     /// Sends what fits now: bytes taken, -EAGAIN when nothing does, or another -errno.
     int send_now(Handle socket, std::span<const std::byte> bytes);
     /// Sends the end after what was sent. Below zero when there is no connection any more.
@@ -140,6 +149,9 @@ class Ring {
     bool is_connected(Handle socket);
     Address local_address(Handle socket);
     Address peer_address(Handle socket);
+    /// What an accepted connection was aimed at before netfilter redirected it (SO_ORIGINAL_DST);
+    /// none if it did not.
+    std::optional<Address> redirected_from(Handle socket);
 
   private:
     struct Impl;

@@ -44,6 +44,7 @@ class Socket {
     [[nodiscard]] Handle release() { return std::exchange(handle_, Handle::none); }
     Address local_address() const { return ring_->local_address(handle_); }
     Address peer_address() const { return ring_->peer_address(handle_); }
+    std::optional<Address> redirected_from() const { return ring_->redirected_from(handle_); }
     /// Its end will be a reset, and what was not delivered is thrown away.
     void reset_on_close() { ring_->reset_on_close(handle_); }
 

@@ -170,12 +170,14 @@ static int first_unprivileged_port() {
     return port;
 }
 
-std::vector<int> needed_for_reload(std::optional<uint16_t> steering_port) {
+std::vector<int> needed_for_reload(const Work& work) {
     std::vector<int> needed;
-    if (steering_port) needed.push_back(CAP_BPF);
+    if (work.steering_port || work.has_programs) needed.push_back(CAP_BPF);
     // Without steering a reload may add any port.
-    if (steering_port.value_or(1) < first_unprivileged_port())
+    if (work.steering_port.value_or(1) < first_unprivileged_port())
         needed.push_back(CAP_NET_BIND_SERVICE);
+    if (work.sets_marks) needed.push_back(CAP_NET_RAW);
+    if (work.has_programs) needed.push_back(CAP_NET_ADMIN);
     return needed;
 }
 

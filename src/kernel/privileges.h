@@ -51,9 +51,15 @@ Result<> prepare_to_become(const User& user);
 /// A socket that belongs to root cannot be joined by the user's (SO_REUSEPORT).
 Result<> give_socket(int fd, const User& user);
 
-/// What a running proxify needs for any reload, as numbers (CAP_BPF); `steering_port` is the
-/// listener's, and unset without steering.
-std::vector<int> needed_for_reload(std::optional<uint16_t> steering_port);
+/// What a running proxify does that takes capabilities.
+struct Work {
+    std::optional<uint16_t> steering_port = {};  ///< the listener's; unset without steering
+    bool sets_marks = false;                     ///< or dials from other hosts' addresses
+    bool has_programs = false;                   ///< at connect() or at interfaces
+};
+
+/// What it needs for any reload, as numbers (CAP_BPF).
+std::vector<int> needed_for_reload(const Work& work);
 
 /// Every thread becomes the user, for good. The calling thread, and those that it makes from now
 /// on, have of these capabilities the ones that are there; the others have none. Gives their names.

@@ -24,6 +24,7 @@ std::shared_ptr<Target> find_target(const Service* service, const Ip& ip,
 
 std::string target_text(const Ip& ip, const config::TargetPort& port) {
     using Kind = config::TargetPort::Kind;
+    if (port.is_original()) return "original";
     std::string host = ip.is_v4 ? ip.text() : format("[{}]", ip.text());
     switch (port.kind) {
         case Kind::fixed:
@@ -32,6 +33,8 @@ std::string target_text(const Ip& ip, const config::TargetPort& port) {
             return host + ":*";
         case Kind::offset:
             return format("{}:+{}", host, port.value);
+        case Kind::original:
+            break;
     }
     return host;
 }
@@ -169,6 +172,11 @@ std::shared_ptr<const Snapshot> Snapshot::build(config::Config config, const Res
     if (config.default_service)
         snapshot->default_ = snapshot->services_[*config.default_service + 1];
 
+    for (const auto& capture : config.captures)
+        for (const auto& service : snapshot->services_)
+            if (service && service->name == capture.service)
+                for (uint16_t port : capture.listen) snapshot->captured_[port] = service;
+
     snapshot->add_routes();
     if (before) {
         for (const auto& [port, retired] : before->retired_)
@@ -235,6 +243,15 @@ Route Snapshot::route(const Address& dialled, bool is_steered, Time now,
         return {std::move(retired), By::retired};
     if (is_listed || !default_) return {};
     return {default_, By::otherwise};
+}
+
+Route Snapshot::route_captured(uint16_t listener_port, const Address& original_dst) const {
+    using By = Route::By;
+    if (auto named = captured_.find(listener_port); named != captured_.end())
+        return {named->second, By::listed};
+    if (const auto& service = find(original_dst)) return {service, By::listed};
+    if (default_) return {default_, By::otherwise};
+    return {};
 }
 
 access::SourceLimits Service::limits_at(uint16_t dialled_port,

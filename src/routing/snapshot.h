@@ -83,6 +83,10 @@ class Snapshot {
     Route route(const Address& dialled, bool is_steered, Time now,
                 const std::function<bool(uint16_t port)>& is_added_by_hand) const;
 
+    /// The same for a connection that a capture took, at our listener on `listener_port`: the
+    /// service that the capture names, else whose the port is that was aimed at.
+    Route route_captured(uint16_t listener_port, const Address& original_dst) const;
+
     /// The service for what a client dialled; null when there is none. Of those that share a port
     /// the one with the longest prefix around the address, else the one without addresses.
     const std::shared_ptr<const Service>& find(const Address& dialled) const {
@@ -127,6 +131,8 @@ class Snapshot {
     std::unordered_map<uint16_t, std::vector<PrefixMap<uint16_t>::Entry>> written_;
     std::unordered_map<uint16_t, PrefixMap<uint16_t>> by_address_;
     std::shared_ptr<const Service> default_;
+    /// By port of the listener: captures that name a service.
+    std::unordered_map<uint16_t, std::shared_ptr<const Service>> captured_;
     std::shared_ptr<const access::List> common_list_;
     std::shared_ptr<stats::Service> unserved_;
     std::map<uint16_t, Retired> retired_;

@@ -14,10 +14,14 @@ Session::Session(Surroundings& around, uint64_t id, capture::Arrival arrival,
     : around_(around),
       service_(std::move(service)),
       opened_(around.loop.now()),
+      is_captured_(arrival.door != capture::Door::bound && arrival.door != capture::Door::steered),
+      knows_original_(arrival.knows_original),
+      may_be_ours_(arrival.may_be_ours),
       client_(around.loop, std::move(arrival.socket)) {
     record_.id = id;
     record_.client = arrival.client;
     record_.original_dst = arrival.original_dst;
+    if (is_captured_) record_.door = capture::name_of(arrival.door);
     if (service_) record_.service = {service_, &service_->name};
 }
 
@@ -33,6 +37,10 @@ Task<> Session::live() {
 /// session ended.
 Task<Ending> Session::carry() {
     if (interrupted_) co_return refuse(*interrupted_);
+    if (may_be_ours_ && around_.guard &&
+        around_.guard->is_own(record_.client, record_.original_dst))
+        co_return refuse(
+            {Party::policy, Stage::accept, "a loop: this is a connection of proxify itself"});
     if (!service_)
         co_return refuse(
             {Party::policy, Stage::route, "no service for this port and no default_service"});
@@ -60,7 +68,9 @@ Ending Session::let_in() {
     if (!service_->admits(record_.client.ip)) return {Party::policy, Stage::accept, "denied"};
     if (!service_->sources) return {};
 
-    const auto limits = service_->limits_at(record_.original_dst.port, around_.uncounted_port);
+    const uint16_t port = record_.original_dst.port;
+    const auto limits = service_->limits_at(
+        port, is_captured_ ? std::optional<uint16_t>(port) : around_.uncounted_port);
     if (limits == access::SourceLimits{}) return {};
     place_ = std::make_unique<access::Sources::Place>();
     switch (service_->sources->enter(record_.client.ip, limits, opened_, *place_)) {
@@ -78,6 +88,7 @@ Ending Session::let_in() {
 /// would not have had to take it.
 void Session::learn(const Ending& ending) {
     auto& target = seat_.target();
+    if (target.port.is_original()) return;
     if (record_.to_client > 0) {
         if (target.early_resets.load(std::memory_order_relaxed) != 0)
             target.early_resets.store(0, std::memory_order_relaxed);
@@ -103,17 +114,19 @@ void Session::count(balance::Target& target, balance::Trouble trouble) {
 /// hole leaves time for the others.
 Task<Ending> Session::connect_to_target() {
     const auto& spec = service_->spec;
-    const uint16_t dialled_port = record_.original_dst.port;
     Time deadline = opened_ + spec.timeouts.connect;
     Duration patience = spec.queue.timeout;
     balance::Tried tried;
     Ending failed{Party::target, Stage::choose, "no healthy target"};
+    if (!knows_original_ && spec.goes_to_original())
+        failed = {Party::policy, Stage::choose, "no original destination, and no other target"};
 
     while (tried.count() < spec.tries) {
         const balance::Asking asking{.client = record_.client.ip,
                                      .random = around_.loop.ring().random(),
                                      .tried = tried,
-                                     .now = around_.loop.now()};
+                                     .now = around_.loop.now(),
+                                     .knows_original = knows_original_};
         // Held from here on, so that others who choose see it coming.
         balance::Choice choice = service_->pool.take(asking);
         if (choice.is_full) {
@@ -127,7 +140,7 @@ Task<Ending> Session::connect_to_target() {
         tried.add(*target);
         record_.tried = tried.count();
 
-        auto reached = target->for_dialled(dialled_port);
+        auto reached = target->for_dialled(record_.original_dst);
         if (!reached) {
             failed = {Party::policy, Stage::choose, "no such port at the target"};
             continue;
@@ -136,8 +149,7 @@ Task<Ending> Session::connect_to_target() {
         auto chances = std::min<int>(spec.tries, static_cast<int>(service_->pool.targets().size()));
         const Time began = around_.loop.now();
         auto left = deadline - began;
-        int error = co_await dial::dial(around_.loop, around_.guard, to,
-                                        target->is_local.load(std::memory_order_relaxed),
+        int error = co_await dial::dial(around_.loop, around_.guard, destination_of(*target, to),
                                         left / (chances - tried.count() + 1), attempt_);
         record_.target = to;
         if (interrupted_) co_return *interrupted_;
@@ -153,8 +165,12 @@ Task<Ending> Session::connect_to_target() {
         attempt_.socket = Socket();  // closed before the seat is another's
         if (dial::ran_out(error))
             co_return Ending{Party::resource, Stage::connect, "cannot open a connection", error};
-        if (error == ELOOP) {
-            failed = {Party::policy, Stage::connect, "the target is proxify itself"};
+        if (error == ELOOP || (spec.transparent && (error == EAFNOSUPPORT || error == EPERM))) {
+            failed = {Party::policy, Stage::connect,
+                      error == ELOOP ? "the target is proxify itself"
+                      : error == EPERM
+                          ? "no right to use the client's address"
+                          : "the client's address is of another family than the target's"};
             continue;
         }
         target->stats.count_failed_connect(error);
@@ -162,11 +178,28 @@ Task<Ending> Session::connect_to_target() {
         failed = {late ? Party::silent_target : Party::target, Stage::connect,
                   late ? "no answer" : "refused", late ? 0 : error};
         // Of a target that follows the dialled port, one that is closed says nothing of the others.
-        const bool is_about_all = target->port.kind == config::TargetPort::Kind::fixed ||
-                                  error != ECONNREFUSED || spec.has_one_port();
+        // And of where each client aimed, nothing is about another client.
+        const bool is_about_all =
+            !target->port.is_original() && (target->port.kind == config::TargetPort::Kind::fixed ||
+                                            error != ECONNREFUSED || spec.has_one_port());
         if (is_about_all) count(*target, balance::Trouble::failed_connect);
     }
     co_return failed;
+}
+
+dial::Destination Session::destination_of(const balance::Target& target, const Address& to) {
+    dial::Destination destination{.to = to};
+    if (service_->spec.transparent) destination.source = record_.client.ip;
+    if (target.port.is_original()) {
+        // Whether it is an address of ours matters only where the port is one of our doors.
+        destination.is_local = around_.guard &&
+                               around_.guard->way_to(to.port) != dial::Guard::Way::open &&
+                               dial::is_local(around_.loop.ring(), to.ip);
+        destination.may_return = is_captured_;
+    } else {
+        destination.is_local = target.is_local.load(std::memory_order_relaxed);
+    }
+    return destination;
 }
 
 namespace {

@@ -78,6 +78,7 @@ class Session {
     /// Waits at most `patience`, and takes from it what it took.
     [[gnu::noinline]] io::Task<Ending> wait_for_seat(const balance::Asking& asking,
                                                      balance::Choice& choice, Duration& patience);
+    dial::Destination destination_of(const balance::Target& target, const Address& to);
     void learn(const Ending& ending);
     void count(balance::Target& target, balance::Trouble trouble);
     Ending refuse(Ending why);
@@ -93,6 +94,7 @@ class Session {
     telemetry::SessionRecord record_;
     std::shared_ptr<const routing::Service> service_;
     Time opened_;
+    bool is_captured_, knows_original_, may_be_ours_;  ///< see capture::Arrival
     balance::Seat seat_;  ///< before the sockets, which are closed when it is given back
     io::Stream client_;
     dial::Attempt attempt_;

@@ -13,6 +13,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <variant>
 #include <vector>
@@ -33,7 +34,8 @@ struct SessionRecord {
     uint64_t id = 0;
     std::shared_ptr<const std::string> service;  ///< null when no service was found
     Address client;
-    Address original_dst;  ///< what the client dialled
+    Address original_dst;        ///< what the client dialled
+    std::string_view door = {};  ///< the capture that it came in by; empty for a port of a service
     std::optional<Address> target;
     uint64_t to_target = 0;  ///< bytes
     uint64_t to_client = 0;

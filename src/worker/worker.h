@@ -40,6 +40,7 @@ struct Options {
     std::function<void(const routing::Service&, balance::Target&, balance::Trouble, uint32_t)>
         on_failing_target = {};
     std::optional<uint16_t> uncounted_port = {};  ///< see session::Surroundings
+    capture::Origins* origins = nullptr;          ///< may be null
 };
 
 class Worker {
@@ -91,6 +92,9 @@ class Worker {
         io::Listener listener;
         io::Signal room;  ///< raised when a session ended while this door waited
         capture::Door kind;
+        bool is_capture() const {
+            return kind != capture::Door::bound && kind != capture::Door::steered;
+        }
         std::move_only_function<void()> on_released;
     };
 

@@ -85,6 +85,18 @@ unsigned Ring::accept_queue(Handle listener) const {
 int Ring::bind(Handle socket, const Address& at) {
     return impl_->world.bind(socket, at);
 }
+int Ring::bind_transparent(Handle socket, const Address& at, bool) {
+    return impl_->world.bind(socket, at);
+}
+int Ring::set_mark(Handle, uint32_t) {
+    return 0;
+}
+uint64_t Ring::cookie(Handle socket) {
+    return static_cast<uint64_t>(socket);
+}
+std::optional<Address> Ring::redirected_from(Handle) {
+    return std::nullopt;
+}
 int Ring::send_now(Handle socket, std::span<const std::byte> bytes) {
     return impl_->world.send_now(socket, bytes);
 }

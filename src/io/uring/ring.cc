@@ -32,6 +32,9 @@ constexpr int buffer_group = 0;
 /// The state of a listening socket; netinet/tcp.h says it, and does not go with linux/tcp.h.
 constexpr int tcp_listen = 10;
 
+/// SO_ORIGINAL_DST and IP6T_SO_ORIGINAL_DST; linux/netfilter_ipv4.h does not go with netinet/in.h.
+constexpr int original_dst_option = 80;
+
 /// To sleep and to be woken costs about as much as so long a wait, here and at the peer who wakes.
 constexpr Duration look_out_max = 50us;
 constexpr unsigned sleeps_max = 1023;
@@ -330,6 +333,12 @@ void Ring::provide(uint16_t id) {
 
 // ---- what never waits
 
+static bool set_transparent(int fd, bool v4) {
+    const int on = 1;
+    const int level = v4 ? SOL_IP : SOL_IPV6, name = v4 ? IP_TRANSPARENT : IPV6_TRANSPARENT;
+    return ::setsockopt(fd, level, name, &on, sizeof on) == 0;
+}
+
 int Ring::open_stream(bool v4) {
     int fd = ::socket(v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) return -errno;
@@ -360,6 +369,8 @@ Result<Handle> Ring::listen(const Address& at, const ListenOptions& options) {
     set_option(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1);
     set_option(fd.get(), SOL_SOCKET, SO_KEEPALIVE, 1);
     if (as_v6) set_option(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, 0);
+    if (options.transparent && !set_transparent(fd.get(), !as_v6))
+        return cannot(errno, "a transparent listener needs root or CAP_NET_ADMIN");
     if (options.share_port) set_option(fd.get(), SOL_SOCKET, SO_REUSEPORT, 1);
 
     sockaddr_storage address;
@@ -399,6 +410,35 @@ int Ring::bind(Handle socket, const Address& at) {
     sockaddr_storage address;
     socklen_t length = at.to_sockaddr(address);
     return ::bind(fd_of(socket), reinterpret_cast<sockaddr*>(&address), length) < 0 ? -errno : 0;
+}
+
+int Ring::bind_transparent(Handle socket, const Address& at, bool choose_port) {
+    const int fd = fd_of(socket);
+    if (!set_transparent(fd, at.ip.is_v4)) return -errno;
+    if (!choose_port) set_option(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+    return bind(socket, at);
+}
+
+int Ring::set_mark(Handle socket, uint32_t mark) {
+    return ::setsockopt(fd_of(socket), SOL_SOCKET, SO_MARK, &mark, sizeof mark) < 0 ? -errno : 0;
+}
+
+uint64_t Ring::cookie(Handle socket) {
+    uint64_t cookie = 0;
+    socklen_t length = sizeof cookie;
+    ::getsockopt(fd_of(socket), SOL_SOCKET, SO_COOKIE, &cookie, &length);
+    return cookie;
+}
+
+std::optional<Address> Ring::redirected_from(Handle socket) {
+    // An IPv4 client of an IPv6 socket is asked about as what it is.
+    const bool v4 = local_address(socket).ip.is_v4;
+    sockaddr_storage address{};
+    socklen_t length = sizeof address;
+    if (::getsockopt(fd_of(socket), v4 ? SOL_IP : SOL_IPV6, original_dst_option, &address,
+                     &length) < 0)
+        return std::nullopt;
+    return Address::from_sockaddr(address);
 }
 
 int Ring::send_now(Handle socket, std::span<const std::byte> bytes) {

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "control/own_doors.h"
+
+namespace proxify::control {
+
+dial::Guard::Way OwnDoors::way_to(uint16_t port) const {
+    if (listens_[port].load(std::memory_order_relaxed)) return Way::own;
+    return steering_ && steering_->steers(port) ? Way::steered : Way::open;
+}
+
+void OwnDoors::claim(uint64_t cookie) {
+    std::lock_guard lock(claims_lock_);
+    claims_.insert(cookie);
+}
+
+void OwnDoors::disclaim(uint64_t cookie) {
+    std::lock_guard lock(claims_lock_);
+    claims_.erase(cookie);
+}
+
+bool OwnDoors::is_own(const Address&, const Address&) {
+    return false;
+}
+
+}  // namespace proxify::control

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// OwnDoors: what keeps proxify's own connections out of its own doors; see dial/dial.h. Asked by
+// every thread that dials.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <unordered_set>
+
+#include "dial/dial.h"
+#include "steering/steering.h"
+
+namespace proxify::control {
+
+class OwnDoors : public dial::Guard {
+  public:
+    Way way_to(uint16_t port) const override;
+    bool let_through(const Address& source) override { return steering_->guard_dial(source); }
+    void forget(const Address& source) override { steering_->unguard_dial(source); }
+    uint32_t mark() const override { return mark_.load(std::memory_order_relaxed); }
+    void claim(uint64_t cookie) override;
+    void disclaim(uint64_t cookie) override;
+    bool is_own(const Address& client, const Address& original_dst) override;
+
+    /// Before the first worker starts.
+    void use(steering::Steering& steering) { steering_ = &steering; }
+    /// Whether we listen on the port ourselves.
+    void set_listening(uint16_t port, bool listens) { listens_[port] = listens; }
+    void set_mark(uint32_t mark) { mark_ = mark; }
+
+  private:
+    std::array<std::atomic<bool>, 65536> listens_{};
+    steering::Steering* steering_ = nullptr;
+    std::atomic<uint32_t> mark_ = 0;
+    std::mutex claims_lock_;
+    std::unordered_set<uint64_t> claims_;  ///< cookies
+};
+
+}  // namespace proxify::control
