@@ -22,7 +22,7 @@ struct Scene {
     /// Answers at these ports; gives its address.
     std::string start(const std::string& name, const std::vector<int>& ports) const {
         std::string line = "sleep 300";
-        for (int port : ports) line = Podman::answering(name, port) + " & " + line;
+        for (int port : ports) line = Podman::saying(name, port) + " & " + line;
         podman.start(name, "net", line);
         const auto address = address_of(name);
         for (int port : ports)
@@ -38,17 +38,18 @@ struct Scene {
         return first_line(run_line(host, dialling(ip, port)));
     }
     /// One that is in it.
-    std::string from_host(const std::string& ip, int port) const {
-        return first_line(
-            run_line(host, "echo 0 > " + clients + "/cgroup.procs; " + dialling(ip, port)));
+    std::string from_host(const std::string& ip, int port, int seconds = 5) const {
+        return first_line(run_line(
+            host, "echo 0 > " + clients + "/cgroup.procs; " + dialling(ip, port, seconds)));
     }
-    /// One in a container, which is nobody's child but a shell's of `podman exec`.
+    /// One in a container, which is no child of the container's first process.
     std::string from_container(const std::string& name, const std::string& ip, int port) const {
         return first_line(podman.inside(name, dialling(ip, port)));
     }
 
-    static std::string dialling(const std::string& ip, int port) {
-        return "busybox nc -w 5 " + ip + " " + std::to_string(port) + " < /dev/null";
+    static std::string dialling(const std::string& ip, int port, int seconds = 5) {
+        return "busybox nc -w " + std::to_string(seconds) + " " + ip + " " + std::to_string(port) +
+               " < /dev/null";
     }
     static std::string first_line(const Finished& finished) {
         const auto line = finished.out.substr(0, finished.out.find('\n'));
@@ -112,6 +113,11 @@ TEST_CASE("what goes to a container reaches the proxy instead [B-06] [B-07] [B-0
     const auto other = scene.start("other", {80});
     const auto proxy = scene.start("proxy", {8888});
     scene.start("client", {});
+    // A proxy that goes on to the target, in a process of its own for each client.
+    scene.podman({"exec", "--detach", "proxy", "sh", "-c",
+                  Podman::saying("proxy to $(" + Scene::dialling(target, 81) + ")", 9999)});
+    REQUIRE(
+        eventually([&] { return scene.from_outside(proxy, 9999) == "proxy to target-server"; }));
 
     CHECK(scene.from_host(target, 80) == "target-server");
     {
@@ -125,14 +131,18 @@ TEST_CASE("what goes to a container reaches the proxy instead [B-06] [B-07] [B-0
         CHECK(scene.from_host(other, 80) == "other");
         CHECK(scene.from_host(proxy, 8888) == "proxy");
         CHECK(scene.from_outside(target, 80) == "target-server");  // not in the cgroup
-        // The proxy itself is left alone.
-        CHECK(scene.from_container("proxy", target, 80) == "target-server");
         CHECK(running.says({"original_dst=" + target + ":81", "sent_to=" + proxy + ":8888",
                             "container=target-server"}));
         INFO(running.log());
         CHECK(running.log().find("original_dst=" + other) == std::string::npos);
     }
     CHECK(scene.from_host(target, 80) == "target-server");
+    {
+        INFO("what the proxy itself dials is left alone");
+        Interception running(scene, {"--container", "target-server", "--proxy", proxy + ":9999"});
+        CHECK(scene.from_host(target, 80) == "proxy to target-server");
+        CHECK(scene.from_container("client", target, 81) == "proxy to target-server");
+    }
     {
         INFO("one port");
         Interception running(scene,
@@ -173,7 +183,7 @@ TEST_CASE("what a container's processes dial is intercepted, and nobody else's [
     CHECK(scene.from_host(target, 80) == "target-server");
     CHECK(running.says({"from=client", "original_dst=" + target + ":80", "sent_to=" + proxy}));
 
-    // In its next life it has another process, and so it has in podman another cgroup.
+    // In its next life it has another process, and a new cgroup in the place of the old.
     scene.podman({"restart", "--time", "0", "client"});
     CHECK(eventually([&] { return scene.from_container("client", target, 80) == "proxy"; }));
     CHECK(scene.from_container("other", target, 80) == "target-server");
@@ -198,7 +208,7 @@ TEST_CASE("a container that changes is followed while it is intercepted [B-26]")
 
     scene.podman({"network", "disconnect", "net", "target-server"});
     // Its former address is nobody's, and may be another's soon.
-    CHECK(eventually([&] { return scene.from_host(target, 80) == "nobody"; }));
+    CHECK(eventually([&] { return scene.from_host(target, 80, 1) == "nobody"; }));
     CHECK(scene.from_host("198.51.100.2", 80) == "proxy");
 
     // A daemon that is updated takes nothing away.
@@ -209,7 +219,7 @@ TEST_CASE("a container that changes is followed while it is intercepted [B-26]")
 
     scene.podman({"stop", "--time", "0", "target-server"});
     CHECK(running.says({"\"target-server\" is not running"}));
-    CHECK(eventually([&] { return scene.from_host("198.51.100.2", 80) == "nobody"; }));
+    CHECK(eventually([&] { return scene.from_host("198.51.100.2", 80, 1) == "nobody"; }));
     scene.podman({"start", "target-server"});
     CHECK(eventually(
         [&] { return scene.from_host(scene.address_of("target-server"), 80) == "proxy"; }));

@@ -25,11 +25,14 @@ namespace proxify::test {
 static constexpr const char* keeper = R"sh(
 dir=$1 cgroup=$2
 cd "$dir" || exit
-export HOME="$dir"
+export HOME="$dir" CONTAINERS_CONF="$dir/containers.conf"
+# What cleans up after `podman exec` would do so after five minutes.
+printf '[engine]\nexit_command_delay = 0\n' > containers.conf
 for place in /run /var/lib /dev/shm; do mount -t tmpfs none $place; done
 
-podman="podman --root $dir/root --runroot $dir/run --tmpdir $dir/tmp --runtime runc
-    --network-config-dir $dir/networks --cgroup-manager cgroupfs --events-backend file"
+# vfs copies what little there is, and works wherever the directory lies.
+podman="podman --root $dir/root --runroot $dir/run --tmpdir $dir/tmp --storage-driver vfs
+    --network-config-dir $dir/networks --runtime runc --cgroup-manager cgroupfs --events-backend file"
 start() { $podman system service --time 0 "unix://$dir/docker.sock" & daemon=$!; }
 stop() { kill "$daemon"; wait "$daemon"; rm -f docker.sock; }
 
@@ -48,16 +51,15 @@ done
 
 $podman rm --all --force --time 0
 stop
-for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/*; do
-    [ -d "$hierarchy/$cgroup" ] || continue
-    [ ! -e "$hierarchy/$cgroup/cgroup.kill" ] || echo 1 > "$hierarchy/$cgroup/cgroup.kill"
+for folder in /sys/fs/cgroup/$cgroup /sys/fs/cgroup/*/$cgroup; do
     for try in 1 2 3 4 5 6 7 8 9 10; do
-        find "$hierarchy/$cgroup" -depth -type d -exec rmdir {} + && break
-        sleep 0.2
+        [ -d "$folder" ] || break
+        find "$folder" -name cgroup.procs -exec cat {} + | xargs -r kill -9
+        find "$folder" -depth -type d -exec rmdir {} + && break
+        sleep 0.1
     done
 done
 cd /
-umount "$dir/root/overlay" 2>/dev/null
 rm -rf "$dir"
 )sh";
 
@@ -165,9 +167,10 @@ void Podman::start(const std::string& name, const std::string& network,
              "sh", "-c", line});
 }
 
-std::string Podman::answering(const std::string& name, int port) {
-    return "echo 'echo " + name + "' > /tmp/answer" + std::to_string(port) + "; nc -ll -p " +
-           std::to_string(port) + " -e sh /tmp/answer" + std::to_string(port);
+std::string Podman::saying(const std::string& words, int port) {
+    const auto file = "/tmp/say" + std::to_string(port);
+    return "echo 'echo " + words + "' > " + file + "; nc -ll -p " + std::to_string(port) +
+           " -e sh " + file;
 }
 
 Finished Podman::inside(const std::string& name, const std::string& line) const {

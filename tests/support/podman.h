@@ -37,8 +37,9 @@ class Podman {
     void add_network(const std::string& name, const std::vector<std::string>& subnets) const;
     /// Runs a line of a shell in a new container, where busybox is all there is.
     void start(const std::string& name, const std::string& network, const std::string& line) const;
-    /// A line that answers whoever connects to `port` with its name and a newline.
-    static std::string answering(const std::string& name, int port);
+    /// A line of a shell that tells whoever connects to `port` some words and nothing else. The
+    /// words are those of `echo`, said anew to everybody.
+    static std::string saying(const std::string& words, int port);
     /// A shell's line inside; what it prints.
     Finished inside(const std::string& name, const std::string& line) const;
 
