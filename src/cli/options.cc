@@ -11,7 +11,6 @@
 
 #include "base/format.h"
 #include "base/nearest.h"
-#include "cli/doors.h"
 #include "config/words.h"
 
 #ifndef PROXIFY_VERSION
@@ -211,7 +210,6 @@ static Result<Options> read(const cxxopts::ParseResult& given) {
                 Error::of(format("{}{} means nothing to {}", flag.name.size() > 1 ? "--" : "-",
                                  flag.name, command->word.empty() ? "a start" : command->word),
                           try_help));
-    if (makes_config(options.command)) TRY(config_text(options));
     return options;
 }
 

@@ -116,12 +116,8 @@ Fields::Fields(const Table& table, const Section& section, Problems& problems)
     : table_(table), section_(section), problems_(problems) {
     for (const auto& [key, at, value] : table) {
         if (contains(section.keys, key)) continue;
-        if (contains(section.later, key))
-            problems.add(at, format("{} is not available in this version", quoted(key)),
-                         "take it out for now");
-        else
-            problems.add(at, format("unknown key {} in {}", quoted(key), section.name),
-                         hint_for_unknown(key, section));
+        problems.add(at, format("unknown key {} in {}", quoted(key), section.name),
+                     hint_for_unknown(key, section));
     }
 }
 

@@ -19,7 +19,6 @@ struct Section {
     std::string_view name;    ///< as messages call it: "[[service]]"
     std::string_view prefix;  ///< of a key in messages: "health."
     std::span<const std::string_view> keys;
-    std::span<const std::string_view> later{};  ///< meant by the design, not yet in the program
 };
 
 extern const Section file_section, proxify_section, admin_section, log_section, service_section,

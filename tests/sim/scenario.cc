@@ -513,7 +513,7 @@ class Examination {
                 bool has_target =
                     !record.target ||
                     std::ranges::any_of(service->pool.targets(), [&](const auto& target) {
-                        return target->for_dialled(port) == record.target;
+                        return target->for_dialled(record.original_dst) == record.target;
                     });
                 may_be |= has_target;
             }

@@ -491,7 +491,7 @@ TEST_CASE("what is not a target is refused with the reason") {
                 {"b\xC3\xBC"
                  "cher.example:80",
                  "is no name and no address"},
-                {"original", "not available in this version"}};
+                {"Original", "has no port"}};
     for (const auto& [target, reason] : rows) {
         auto text = refusal(service("targets = [\"" + target + "\"]"));
         CAPTURE(target, text);
@@ -741,16 +741,6 @@ TEST_CASE("services may share a port at different addresses, and only there") {
                            "'10.0.0.1:80'\naddresses = ['198.51.100.1', '198.51.100.2', "
                            "'198.51.100.3', '198.51.100.4', '198.51.100.5']"),
                    "addresses: ports times addresses are more than 262144"));
-}
-
-TEST_CASE("keys that are planned are told apart from keys that are wrong") {
-    for (auto text :
-         {service("targets = ['original']"), service("[[capture]]\ntype = 'redirect'")}) {
-        auto error = refusal(text);
-        CAPTURE(error);
-        CHECK(contains(error, "available in this version"));
-        CHECK_FALSE(contains(error, "unknown"));
-    }
 }
 
 TEST_CASE("a wrong type or word is met with what was expected and what was found") {

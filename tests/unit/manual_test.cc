@@ -49,7 +49,7 @@ TEST_CASE("the manual page has every flag with its value, and no other") {
     CHECK(in_page("Fl Fl ([a-z-]+)") == names);
     std::set<std::string> found;
     for (const auto& name : names)
-        for (const auto& value : in_page("Fl Fl " + name + "(?: Ns Op = Ns)? Ar ([A-Z]+)$"))
+        for (const auto& value : in_page("Fl Fl " + name + "(?: Ns Op = Ns)? Ar ([A-Z:]+)$"))
             found.insert(name + " " + value);
     CHECK(found == values);
 }

@@ -613,3 +613,27 @@ TEST_CASE("a twin has the pool's panic, and no seat or line of it") {
     CHECK(twin.count().all == 1);
     CHECK_FALSE(pool.admission().has_room());
 }
+
+TEST_CASE(
+    "who aimed somewhere goes there; the other targets are for those of whom that is unknown") {
+    config::TargetPort where{.kind = config::TargetPort::Kind::original};
+    auto original = std::make_shared<Target>(Ip{}, where, "original");
+    const Pool pool({original, target(1), target(2)});
+    const balance::Asking knows{.client = {}, .random = 0, .tried = nobody};
+    const balance::Asking knows_not{
+        .client = {}, .random = 0, .tried = nobody, .knows_original = false};
+    for (int i = 0; i < 3; ++i) CHECK(pool.pick(knows) == original.get());
+    CHECK(port_of(pool.pick(knows_not)) == 1);
+    CHECK(port_of(pool.pick(knows_not)) == 2);
+    CHECK(port_of(pool.pick(knows_not)) == 1);
+
+    // Nobody is sent elsewhere because it cannot be reached there.
+    Tried tried;
+    tried.add(*original);
+    CHECK(pool.pick(tried) == nullptr);
+
+    const Address aimed = *Address::parse("203.0.113.7:443");
+    CHECK(original->for_dialled(aimed) == aimed);
+    CHECK(Pool({original}).any_available());
+    CHECK(Pool({original}).pick(knows_not) == nullptr);
+}

@@ -345,3 +345,26 @@ limits = { source_sessions = 3, source_rate = 5 }
     CHECK(service.limits_at(80, uint16_t{8080}) == SourceLimits{.sessions = 3, .rate = 0});
     CHECK(service.limits_at(8080, uint16_t{8080}) == SourceLimits{.sessions = 3, .rate = 5});
 }
+
+TEST_CASE("what a capture took goes to its service, or to the one whose port was aimed at") {
+    const std::string captures = R"(
+[[service]]
+name = "out"
+targets = ["original"]
+[[capture]]
+type = "redirect"
+service = "out"
+ports = [15002]
+[[capture]]
+type = "tproxy"
+ports = [15006]
+)";
+    auto name_of = [](const routing::Route& route) { return route.service ? route.service->name : "-"; };
+    auto snapshot = build(two_services + captures);
+    CHECK(name_of(snapshot->route_captured(15002, at(80))) == "out");
+    CHECK(name_of(snapshot->route_captured(15002, at(9999))) == "out");
+    CHECK(name_of(snapshot->route_captured(15006, at(25))) == "mail");
+    CHECK(name_of(snapshot->route_captured(15006, at(9999))) == "-");
+    auto with_default = build("[proxify]\ndefault_service = 'web'\n" + two_services + captures);
+    CHECK(name_of(with_default->route_captured(15006, at(9999))) == "web");
+}
