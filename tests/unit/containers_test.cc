@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "containers/containers.h"
 
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -385,10 +386,16 @@ class FakeDocker {
         manner_ = std::move(manner);
     }
 
-    /// To everybody who listens to events.
+    /// To everybody who listens to events. Who does not read them makes nobody wait but this.
     void tell(const std::string& line) {
-        std::lock_guard lock(lock_);
-        for (int socket : listening_) say(socket, format("{:x}\r\n{}\r\n", line.size(), line));
+        std::vector<Fd> listening;
+        {
+            std::lock_guard lock(lock_);
+            for (int socket : listening_)
+                listening.push_back(Fd::adopt(fcntl(socket, F_DUPFD_CLOEXEC, 0)));
+        }
+        for (const auto& socket : listening)
+            say(socket.get(), format("{:x}\r\n{}\r\n", line.size(), line));
     }
     void tell_of(const std::string& name, const std::string& action = "start") {
         tell(format(R"({{"Action":"{}","Actor":{{"ID":"{}","Attributes":{{"name":"{}"}}}}}})",
@@ -627,7 +634,7 @@ TEST_CASE("an answer that is none is an error, whatever is wrong with it") {
     for (const auto& [text, says] : rows) {
         CAPTURE(text.substr(0, 80));
         docker.set_manner(
-            [text = text](int socket, const std::string&) { FakeDocker::say(socket, text); });
+            [said = text](int socket, const std::string&) { FakeDocker::say(socket, said); });
         auto trouble = find("web", stage.path);
         REQUIRE_FALSE(trouble);
         CHECK(contains(trouble.error().text(), says));
