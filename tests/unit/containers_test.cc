@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "containers/containers.h"
 
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -345,6 +346,7 @@ class FakeDocker {
         REQUIRE(bind(listener_.get(), reinterpret_cast<sockaddr*>(&where), sizeof where) == 0);
         REQUIRE(listen(listener_.get(), 64) == 0);
         is_open_ = true;
+        std::lock_guard lock(lock_);
         threads_.emplace_back([this] { accept_all(); });
     }
 
@@ -354,14 +356,15 @@ class FakeDocker {
         unlink(path_.c_str());
         shutdown(listener_.get(), SHUT_RDWR);
         hang_up();
-        std::vector<std::thread> threads;
-        {
-            std::lock_guard lock(lock_);
-            threads.swap(threads_);
+        // Twice: while the first are waited for, the last one to be accepted gets its thread.
+        for (int round = 0; round < 2; ++round) {
+            std::vector<std::thread> threads;
+            {
+                std::lock_guard lock(lock_);
+                threads.swap(threads_);
+            }
+            for (auto& thread : threads) thread.join();
         }
-        for (auto& thread : threads) thread.join();
-        for (auto& thread : threads_) thread.join();  // of the last one accepted
-        threads_.clear();
         listener_.close();
     }
 
@@ -383,10 +386,16 @@ class FakeDocker {
         manner_ = std::move(manner);
     }
 
-    /// To everybody who listens to events.
+    /// To everybody who listens to events. Who does not read them makes nobody wait but this.
     void tell(const std::string& line) {
-        std::lock_guard lock(lock_);
-        for (int socket : listening_) say(socket, format("{:x}\r\n{}\r\n", line.size(), line));
+        std::vector<Fd> listening;
+        {
+            std::lock_guard lock(lock_);
+            for (int socket : listening_)
+                listening.push_back(Fd::adopt(fcntl(socket, F_DUPFD_CLOEXEC, 0)));
+        }
+        for (const auto& socket : listening)
+            say(socket.get(), format("{:x}\r\n{}\r\n", line.size(), line));
     }
     void tell_of(const std::string& name, const std::string& action = "start") {
         tell(format(R"({{"Action":"{}","Actor":{{"ID":"{}","Attributes":{{"name":"{}"}}}}}})",
@@ -587,8 +596,8 @@ TEST_CASE("an answer may come slowly, in chunks, or until the end of the connect
     for (const auto& row : rows)
         for (bool slowly : {false, true}) {
             CAPTURE(row.about, slowly);
-            docker.set_manner([&, slowly](int socket, const std::string&) {
-                const auto text = "HTTP/1.1 200 OK\r\nServer: x\r\n" + row.head + row.tail;
+            const auto answer = "HTTP/1.1 200 OK\r\nServer: x\r\n" + row.head + row.tail;
+            docker.set_manner([text = answer, slowly](int socket, const std::string&) {
                 if (!slowly) return FakeDocker::say(socket, text);
                 for (char c : text) {
                     FakeDocker::say(socket, std::string(1, c));
@@ -624,7 +633,8 @@ TEST_CASE("an answer that is none is an error, whatever is wrong with it") {
     };
     for (const auto& [text, says] : rows) {
         CAPTURE(text.substr(0, 80));
-        docker.set_manner([&](int socket, const std::string&) { FakeDocker::say(socket, text); });
+        docker.set_manner(
+            [said = text](int socket, const std::string&) { FakeDocker::say(socket, said); });
         auto trouble = find("web", stage.path);
         REQUIRE_FALSE(trouble);
         CHECK(contains(trouble.error().text(), says));
@@ -779,9 +789,9 @@ TEST_CASE("one container that the daemon stumbles over does not hide the others"
 
 TEST_CASE("a daemon without events is asked all the same") {
     Stage stage;
+    std::atomic<int> refused = 0;
     FakeDocker docker(stage.path);
     docker.set("web", "203.0.113.2");
-    std::atomic<int> refused = 0;
     docker.set_manner([&](int socket, const std::string& target) {
         if (!target.starts_with("/events")) return docker.answer(socket, target);
         ++refused;
@@ -797,9 +807,9 @@ TEST_CASE("a daemon without events is asked all the same") {
 
 TEST_CASE("a follower ends at once, whatever the daemon does") {
     Stage stage;
+    std::atomic<int> asked = 0;
     FakeDocker docker(stage.path);
     docker.set("web", "203.0.113.2");
-    std::atomic<int> asked = 0;
     const FakeDocker::Manner stare = [&](int socket, const std::string&) {
         ++asked;
         FakeDocker::stare(socket);
@@ -837,9 +847,9 @@ TEST_CASE("a follower ends at once, whatever the daemon does") {
 
 TEST_CASE("garbage in the place of events ends the stream, and nothing else") {
     Stage stage;
+    std::atomic<int> streams = 0;
     FakeDocker docker(stage.path);
     docker.set("web", "203.0.113.2");
-    std::atomic<int> streams = 0;
     docker.set_manner([&](int socket, const std::string& target) {
         if (!target.starts_with("/events") || ++streams > 2) return docker.answer(socket, target);
         FakeDocker::say(socket, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
