@@ -9,9 +9,19 @@
 #include "cli/doors.h"
 #include "cli/options.h"
 #include "cli/top.h"
+#include "config/config.h"
 #include "control/server.h"
+#include "intercept/interceptor.h"
 
 using namespace proxify;
+
+/// Who types the name of a container that is not there wants to hear so. A proxify that runs all
+/// the time waits until it is.
+static Result<> find_containers(const std::string& text) {
+    TRY_TO(config, config::parse(text, "the command line"));
+    for (const auto& capture : config.captures) TRY(intercept::check_containers(capture));
+    return {};
+}
 
 static int run(const cli::Options& options) {
     std::optional<std::string> text;
@@ -22,6 +32,10 @@ static int run(const cli::Options& options) {
             return cli::exit_usage;
         }
         text = std::move(*made);
+        if (auto found = find_containers(*text); !found) {
+            std::cerr << found.error().text() << '\n';
+            return cli::exit_failed;
+        }
     }
     auto server = control::Server::open({.steer = options.steer,
                                          .config_path = options.config(),

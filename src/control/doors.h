@@ -5,13 +5,16 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
+#include <memory>
+#include <mutex>
 #include <optional>
+#include <vector>
 
 #include "base/result.h"
 #include "capture/arrival.h"
 #include "config/config.h"
 #include "ingress/ingress.h"
+#include "intercept/interceptor.h"
 #include "io/loop.h"
 #include "telemetry/log.h"
 
@@ -40,11 +43,27 @@ class Doors : public capture::Origins {
     const ingress::Ingress* ingress() const { return ingress_ ? &*ingress_ : nullptr; }
 
   private:
-    Result<> open_ingress(const config::Config& config);
-    io::Task<> follow_interfaces();
+    /// An interceptor, and the wait for what it has to do. Shared with its task, which ends later.
+    struct Connect {
+        Connect(io::Loop& loop, std::shared_ptr<intercept::Interceptor> owned);
+        std::shared_ptr<intercept::Interceptor> interceptor;
+        io::Readable readable;
+    };
+    Result<> open_connect(const config::Config& config, Duration patience);
+    Result<> apply_connect(const config::Config& config);
+    void close_connect();
+    static io::Task<> watch(std::shared_ptr<Connect> connect);
 
     io::Loop& loop_;
     telemetry::Journal& log_;
+    std::shared_ptr<Connect> connect_;
+    /// Those that may have captured a connection that nobody has accepted yet.
+    std::vector<std::shared_ptr<intercept::Interceptor>> interceptors_;
+    std::mutex interceptors_lock_;
+
+    Result<> open_ingress(const config::Config& config);
+    io::Task<> follow_interfaces();
+
     std::optional<ingress::Ingress> ingress_;
     std::optional<io::Readable> interfaces_changed_;
 };

@@ -90,14 +90,12 @@ static bool is_link_there(const Fd& link) {
 }
 
 bool Hook::is_there() const {
-    LibbpfEar ear;
     if (kind_ == HookKind::tcx) return is_link_there(ingress_) && is_link_there(egress_);
     return program_at(interface_.index, BPF_TC_INGRESS) == ids_[0] &&
            program_at(interface_.index, BPF_TC_EGRESS) == ids_[1];
 }
 
 void Hook::unhook() {
-    LibbpfEar ear;
     // What comes in first, so that no flow begins whose answers would not be rewritten.
     ingress_.close();
     egress_.close();
@@ -115,18 +113,25 @@ void Hook::unhook() {
 // ---- the program
 
 Result<IngressProgram> IngressProgram::load(uint32_t flows_max) {
-    LibbpfEar ear;
-    IngressProgram program(ingress__open());
-    if (!program.object_) return fail(Error::from_errno(errno, "open the ingress programs"));
-    bpf_map__set_max_entries(program.object_->maps.ingress_flows, flows_max);
-    bpf_map__set_max_entries(program.object_->maps.ingress_answers, flows_max);
-    bpf_map__set_max_entries(program.object_->maps.ingress_syns, flows_max);
-    int error_number = -ingress__load(program.object_.get());
+    IngressProgram program(nullptr);
+    std::string said;
+    int error_number = hear_libbpf(
+        [&] {
+            auto* object = ingress__open();
+            program.object_.reset(object);
+            if (!object) return -errno;
+            for (auto* map : {object->maps.ingress_flows, object->maps.ingress_answers,
+                              object->maps.ingress_syns})
+                bpf_map__set_max_entries(map, flows_max);
+            return ingress__load(object);
+        },
+        said);
     if (error_number == 0) return program;
 
     std::string reason;
     if (error_number == ENOMEM) reason = format("there is no memory for {} flows", flows_max);
-    return fail(load_error(error_number, "the ingress programs", reason, ear.heard()));
+    return fail(load_error("cannot load the ingress programs", error_number, said, reason,
+                           how_to_be_allowed()));
 }
 
 /// The number of the first program of this name among those that decide here where SYNs go.
@@ -163,7 +168,7 @@ Result<> IngressProgram::open_door() {
     door_.reset(bpf_program__attach_netns(object_->progs.proxify_arrive, netns.get()));
     if (!door_)
         return fail(Error::from_errno(errno, "attach sk_lookup to this network namespace",
-                                      errno == EPERM ? permission_hint() : ""));
+                                      errno == EPERM ? how_to_be_allowed() : ""));
 
     // Two that start together both saw nobody. Both are shown the same list, so exactly one of
     // them finds the other in front of it, and gives way.
@@ -215,7 +220,7 @@ Result<> IngressProgram::set_scope(uint8_t scope, uint32_t interface, bool belon
 
 static Error hook_error(int error_number, const Interface& interface, const char* how) {
     return Error::from_errno(error_number, format("hook interface {} by {}", interface.name, how),
-                             error_number == EPERM ? permission_hint() : "");
+                             error_number == EPERM ? how_to_be_allowed() : "");
 }
 
 static bool is_gone(int error_number) {
@@ -239,7 +244,6 @@ static Result<bool> remove_stale(const Interface& interface, int direction) {
 
 /// Also where tcx is used now: a filter goes on working by the maps of the one who was killed.
 static void remove_leftovers(const Interface& interface) {
-    LibbpfEar ear;
     bool was_there = false;
     for (int direction : directions)
         if (auto removed = remove_stale(interface, direction); removed && *removed)
@@ -265,7 +269,6 @@ Result<bool> IngressProgram::attach_tcx(Hook& hook) const {
 }
 
 Result<bool> IngressProgram::attach_clsact(Hook& hook) const {
-    LibbpfEar ear;
     const auto& interface = hook.interface_;
     auto qdisc = place_at(interface.index, BPF_TC_INGRESS | BPF_TC_EGRESS);
     int error_number = -bpf_tc_hook_create(&qdisc);

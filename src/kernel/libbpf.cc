@@ -7,18 +7,16 @@
 #include <cstdio>
 #include <cstring>
 #include <sstream>
-#include <utility>
 #include <vector>
 
-#include "base/format.h"
 #include "kernel/privileges.h"
 
 namespace proxify::kernel {
 
-// libbpf has one printer for the whole process, hence an ear for each thread.
+// It has one printer for the whole process, hence an ear for each thread.
 static thread_local std::string* libbpf_said = nullptr;
 
-static int hear_libbpf(libbpf_print_level level, const char* form, va_list values) {
+static int hear(libbpf_print_level level, const char* form, va_list values) {
     if (level == LIBBPF_DEBUG || libbpf_said == nullptr) return 0;
     // One call can bring the verifier's whole log, and its end is what matters.
     va_list again;
@@ -30,13 +28,12 @@ static int hear_libbpf(libbpf_print_level level, const char* form, va_list value
     return 0;
 }
 
-LibbpfEar::LibbpfEar() {
-    [[maybe_unused]] static const auto usual_printer = libbpf_set_print(hear_libbpf);
-    before_ = std::exchange(libbpf_said, &heard_);
-}
-
-LibbpfEar::~LibbpfEar() {
-    libbpf_said = before_;
+int hear_libbpf(const std::function<int()>& work, std::string& said) {
+    [[maybe_unused]] static const auto usual_printer = libbpf_set_print(hear);
+    libbpf_said = &said;
+    int error = work();
+    libbpf_said = nullptr;
+    return -error;
 }
 
 static std::vector<std::string> last_lines(const std::string& text, size_t lines_max) {
@@ -47,26 +44,24 @@ static std::vector<std::string> last_lines(const std::string& text, size_t lines
     return lines;
 }
 
-std::string permission_hint() {
+std::string how_to_be_allowed() {
     auto missing = missing_for_steering();
     if (!missing.empty()) return privileges_hint(missing);
     return "the capabilities are there, so something else forbids bpf(): a user namespace\n"
            "(rootless container), a seccomp profile, or kernel lockdown";
 }
 
-Error load_error(int error_number, std::string_view what, const std::string& reason,
-                 const std::string& heard) {
-    auto error = Error::of(format("cannot load {}", what));
-    if (error_number == EPERM) error.hint = permission_hint();
-    if (error_number == ENOSYS) {
-        error.causes = {"this kernel was built without the bpf system call"};
-    } else if (error_number != EPERM && !reason.empty()) {
-        error.causes = {reason};
-    } else {
-        // Nobody foresaw this one, so libbpf and the verifier speak for themselves.
-        if (error_number != EPERM) error.causes = last_lines(heard, /*lines_max=*/10);
-        error.causes.insert(error.causes.begin(), std::strerror(error_number));
+Error load_error(std::string what, int error_number, const std::string& said,
+                 const std::string& plain_reason, const std::string& permission_hint) {
+    auto error = Error::of(std::move(what));
+    if (error_number == EPERM) error.hint = permission_hint;
+    if (!plain_reason.empty()) {
+        error.causes = {plain_reason};
+        return error;
     }
+    // Nobody foresaw this one, so libbpf and the verifier speak for themselves.
+    if (error_number != EPERM) error.causes = last_lines(said, /*lines_max=*/10);
+    error.causes.insert(error.causes.begin(), std::strerror(error_number));
     return error;
 }
 

@@ -1,34 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-// What loading programs with libbpf takes, whichever program it is: libbpf's own words kept off
-// stderr, and made part of an Error where nobody foresaw what went wrong.
+// What all programs of this room have in common: libbpf is silent, and what it had to say goes into
+// the Error when loading fails.
 #pragma once
 
+#include <functional>
 #include <string>
-#include <string_view>
 
 #include "base/result.h"
 
 namespace proxify::kernel {
 
-/// libbpf prints to stderr while it works. From the first of these on it is silent; what it says to
-/// the thread of the one that lives is kept.
-class LibbpfEar {
-  public:
-    LibbpfEar();
-    ~LibbpfEar();
-    LibbpfEar(const LibbpfEar&) = delete;
-    const std::string& heard() const { return heard_; }
+/// Calls `work`, which gives 0 or a negative errno as libbpf does, and keeps what libbpf says
+/// meanwhile in this thread. Gives the errno.
+int hear_libbpf(const std::function<int()>& work, std::string& said);
 
-  private:
-    std::string heard_;
-    std::string* before_ = nullptr;  ///< of the one around this
-};
+/// Why a program could not be loaded. `plain_reason` is a sentence where somebody foresaw it.
+Error load_error(std::string what, int error_number, const std::string& said,
+                 const std::string& plain_reason, const std::string& permission_hint);
 
-/// "cannot load WHAT", and why: `reason` if there is one, else what libbpf and the verifier said.
-Error load_error(int error_number, std::string_view what, const std::string& reason,
-                 const std::string& heard);
-
-/// What lets the calling thread use bpf(), or why it may not although it has the capabilities.
-std::string permission_hint();
+/// What lets the calling thread load programs of networking, or why it may not although it has the
+/// capabilities.
+std::string how_to_be_allowed();
 
 }  // namespace proxify::kernel

@@ -17,6 +17,7 @@
 #include "base/format.h"
 #include "contract.h"
 #include "kernel/libbpf.h"
+#include "kernel/privileges.h"
 #include "steer.skel.h"
 
 namespace proxify::kernel {
@@ -27,23 +28,28 @@ static_assert(int{STEER_PASS} == int(Verdict::pass) && int{STEER_DROP} == int(Ve
 static_assert(steering_program_name.size() < BPF_OBJ_NAME_LEN, "the kernel cuts longer names");
 
 /// A plain reason, where there is one.
-static std::string why_not_loaded() {
+static std::string why_not_loaded(int error_number) {
+    if (error_number == ENOSYS) return "this kernel was built without the bpf system call";
+    if (error_number == EPERM) return {};
     if (libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_SK_LOOKUP, nullptr) == 0)
         return "this kernel has no sk_lookup hook; it came with Linux 5.9";
     return {};
 }
 
 Result<SteeringProgram> SteeringProgram::load() {
-    LibbpfEar ear;
-    SteeringProgram program(steer__open());
-    if (!program.object_) return fail(Error::from_errno(errno, "open the steering program"));
-
-    int error_number = -steer__load(program.object_.get());
-    if (error_number == 0) {
-        TRY(program.count_service(0, true));
-        return program;
-    }
-    return fail(load_error(error_number, "the steering program", why_not_loaded(), ear.heard()));
+    SteeringProgram program(nullptr);
+    std::string said;
+    int error_number = hear_libbpf(
+        [&] {
+            program.object_.reset(steer__open());
+            return program.object_ ? steer__load(program.object_.get()) : -errno;
+        },
+        said);
+    if (error_number != 0)
+        return fail(load_error("cannot load the steering program", error_number, said,
+                               why_not_loaded(error_number), how_to_be_allowed()));
+    TRY(program.count_service(0, true));
+    return program;
 }
 
 static int fd_of(const bpf_map* map) {
@@ -106,7 +112,7 @@ Result<> SteeringProgram::attach() {
     }
     int error_number = errno;
     std::string hint;
-    if (error_number == EPERM) hint = permission_hint();
+    if (error_number == EPERM) hint = how_to_be_allowed();
     if (error_number == E2BIG)
         hint = "64 sk_lookup programs serve here already; see `bpftool link`";
     return fail(

@@ -12,7 +12,7 @@ caught() {
 }
 
 say 'A service at 198.51.100.1:8080, and a proxy at 127.0.0.1:8888 that knows one thing to say:'
-start service "$echo_server" --name the-real-service 8080
+start service "$echo_server" --name the-real-service --at 198.51.100.1 8080
 start socat socat TCP-LISTEN:8888,fork,reuseaddr SYSTEM:'echo this is the proxy'
 await_listener 8080
 await_listener 8888
@@ -28,6 +28,6 @@ sed 's/^/    /' "$stage/proxify"
 
 say 'And not once it has ended:'
 stop_all
-start service "$echo_server" --name the-real-service 8080
+start service "$echo_server" --name the-real-service --at 198.51.100.1 8080
 await_listener 8080
 expect hello caught sh -c 'echo hello | nc -N 198.51.100.1 8080'

@@ -3,7 +3,7 @@
 . tests/demo/stage.sh
 
 say 'A service on port 8080 of 198.51.100.1, and proxify beside it:'
-start service "$echo_server" --name the-real-service 8080
+start service "$echo_server" --name the-real-service --at 198.51.100.1 8080
 start proxify "$proxify" redirect --socket "$socket"
 await proxify ready
 await_listener 8080

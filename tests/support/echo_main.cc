@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// echo: a small target to try proxify with. It sends back what it gets, at 127.0.0.1 and ::1, and
-// says on its standard output for whom, so that one can see which target answered:
+// echo: a small target to try proxify with. It sends back what it gets, at 127.0.0.1 and ::1 unless
+// an address is given with --at, and says on its standard output for whom, so that one can see
+// which target answered:
 //
 //     echo --name blue 9001
 //     blue: 27 bytes back to 127.0.0.1:40222
@@ -58,21 +59,26 @@ static void serve(Fd client, Address from, const std::string& name) {
 }
 
 static int usage() {
-    std::fprintf(stderr, "usage: echo [--name NAME] PORT\n");
+    std::fprintf(stderr, "usage: echo [--name NAME] [--at ADDRESS] PORT\n");
     return 2;
 }
 
 int main(int argc, char** argv) {
     std::string name = "echo";
+    std::vector<std::string> hosts{"127.0.0.1", "::1"};
     int at = 1;
-    if (argc > 2 && std::strcmp(argv[1], "--name") == 0) name = argv[2], at = 3;
+    if (at + 2 < argc && std::strcmp(argv[at], "--name") == 0) name = argv[at + 1], at += 2;
+    if (at + 2 < argc && std::strcmp(argv[at], "--at") == 0) hosts = {argv[at + 1]}, at += 2;
     const long port = at + 1 == argc ? std::strtol(argv[at], nullptr, 10) : 0;
     if (port < 1 || port > 65535) return usage();
 
     std::vector<Fd> listeners;
-    for (const char* host : {"127.0.0.1", "::1"})
-        if (auto listener = listen_at({*Ip::parse(host), static_cast<uint16_t>(port)}))
+    for (const auto& host : hosts) {
+        const auto ip = Ip::parse(host);
+        if (!ip) return usage();
+        if (auto listener = listen_at({*ip, static_cast<uint16_t>(port)}))
             listeners.push_back(std::move(listener));
+    }
     if (listeners.empty()) return 1;
 
     std::vector<pollfd> ready;
