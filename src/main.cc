@@ -10,9 +10,19 @@
 #include "cli/options.h"
 #include "cli/rules.h"
 #include "cli/top.h"
+#include "config/config.h"
 #include "control/server.h"
+#include "intercept/interceptor.h"
 
 using namespace proxify;
+
+/// Who types the name of a container that is not there wants to hear so. A proxify that runs all
+/// the time waits until it is.
+static Result<> find_containers(const std::string& text) {
+    TRY_TO(config, config::parse(text, "the command line"));
+    for (const auto& capture : config.captures) TRY(intercept::check_containers(capture));
+    return {};
+}
 
 static int run(const cli::Options& options) {
     std::optional<std::string> text;
@@ -23,6 +33,10 @@ static int run(const cli::Options& options) {
             return cli::exit_usage;
         }
         text = std::move(*made);
+        if (auto found = find_containers(*text); !found) {
+            std::cerr << found.error().text() << '\n';
+            return cli::exit_failed;
+        }
     }
     auto server = control::Server::open({.steer = options.steer,
                                          .config_path = options.config(),

@@ -5,12 +5,15 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
+#include <memory>
+#include <mutex>
 #include <optional>
+#include <vector>
 
 #include "base/result.h"
 #include "capture/arrival.h"
 #include "config/config.h"
+#include "intercept/interceptor.h"
 #include "io/loop.h"
 #include "telemetry/log.h"
 
@@ -36,8 +39,23 @@ class Doors : public capture::Origins {
     std::optional<Address> take(const Address& client, const Address& local) override;
 
   private:
-    [[maybe_unused]] io::Loop& loop_;
-    [[maybe_unused]] telemetry::Journal& log_;
+    /// An interceptor, and the wait for what it has to do. Shared with its task, which ends later.
+    struct Connect {
+        Connect(io::Loop& loop, std::shared_ptr<intercept::Interceptor> owned);
+        std::shared_ptr<intercept::Interceptor> interceptor;
+        io::Readable readable;
+    };
+    Result<> open_connect(const config::Config& config, Duration patience);
+    Result<> apply_connect(const config::Config& config);
+    void close_connect();
+    static io::Task<> watch(std::shared_ptr<Connect> connect);
+
+    io::Loop& loop_;
+    telemetry::Journal& log_;
+    std::shared_ptr<Connect> connect_;
+    /// Those that may have captured a connection that nobody has accepted yet.
+    std::vector<std::shared_ptr<intercept::Interceptor>> interceptors_;
+    std::mutex interceptors_lock_;
 };
 
 }  // namespace proxify::control

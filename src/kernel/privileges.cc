@@ -6,6 +6,7 @@
 //     sockmap, sk_lookup program       CAP_BPF and CAP_NET_ADMIN
 //     attach, list who is attached     CAP_NET_ADMIN
 //     names and links of others        CAP_SYS_ADMIN; links.cc does without
+//     connect programs                 CAP_PERFMON as well, to look at processes
 //
 // CAP_SYS_ADMIN alone serves for all of them. CAP_SYS_RESOURCE, CAP_PERFMON and a raised
 // RLIMIT_MEMLOCK are not needed; maps are charged to the memory cgroup since Linux 5.11.
@@ -67,6 +68,14 @@ std::vector<std::string> missing_for_steering() {
     std::vector<std::string> missing;
     if (!has(CAP_BPF, effective)) missing.emplace_back("CAP_BPF");
     if (!has(CAP_NET_ADMIN, effective)) missing.emplace_back("CAP_NET_ADMIN");
+    return missing;
+}
+
+std::vector<std::string> missing_for_connect() {
+    auto missing = missing_for_steering();
+    const uint64_t effective = effective_capabilities();
+    if (!has(CAP_SYS_ADMIN, effective) && !has(CAP_PERFMON, effective))
+        missing.emplace_back("CAP_PERFMON");
     return missing;
 }
 
@@ -185,7 +194,10 @@ std::vector<int> needed_for_reload(const Work& work) {
     if (work.steering_port.value_or(1) < first_unprivileged_port())
         needed.push_back(CAP_NET_BIND_SERVICE);
     if (work.sets_marks) needed.push_back(CAP_NET_RAW);
-    if (work.has_programs) needed.push_back(CAP_NET_ADMIN);
+    if (work.has_programs) {
+        needed.push_back(CAP_NET_ADMIN);
+        needed.push_back(CAP_PERFMON);
+    }
     return needed;
 }
 

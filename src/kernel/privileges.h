@@ -15,6 +15,8 @@ namespace proxify::kernel {
 
 /// "CAP_BPF", "CAP_NET_ADMIN"; empty when nothing is missing.
 std::vector<std::string> missing_for_steering();
+/// The same for captures at connect(): also "CAP_PERFMON", for they look at processes.
+std::vector<std::string> missing_for_connect();
 
 /// Whether CAP_NET_BIND_SERVICE is there, for ports below net.ipv4.ip_unprivileged_port_start.
 bool may_bind_low_ports();

@@ -9,15 +9,14 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <numeric>
 #include <optional>
-#include <sstream>
 
 #include "base/fd.h"
 #include "base/format.h"
 #include "contract.h"
+#include "kernel/libbpf.h"
 #include "kernel/privileges.h"
 #include "steer.skel.h"
 
@@ -27,41 +26,6 @@ static_assert(sizeof(steer_end) == 20 && offsetof(steer_end, port_be) == 16);
 static_assert(int{STEER_PASS} == int(Verdict::pass) && int{STEER_DROP} == int(Verdict::drop) &&
               int{STEER_REFUSE} == int(Verdict::refuse));
 static_assert(steering_program_name.size() < BPF_OBJ_NAME_LEN, "the kernel cuts longer names");
-
-// libbpf prints to stderr while it works. Here it is silent, and what it said last goes into the
-// Error if loading fails. It has one printer for the whole process, hence an ear for each thread.
-static thread_local std::string* libbpf_said = nullptr;
-
-static int hear_libbpf(libbpf_print_level level, const char* form, va_list values) {
-    if (level == LIBBPF_DEBUG || libbpf_said == nullptr) return 0;
-    // One call can bring the verifier's whole log, and its end is what matters.
-    va_list again;
-    va_copy(again, values);
-    std::string text(std::vsnprintf(nullptr, 0, form, values), '\0');
-    std::vsnprintf(text.data(), text.size() + 1, form, again);
-    va_end(again);
-    *libbpf_said += text;
-    return 0;
-}
-
-static void silence_libbpf() {
-    [[maybe_unused]] static const auto usual_printer = libbpf_set_print(hear_libbpf);
-}
-
-static int load_and_listen(steer* object, std::string& said) {
-    libbpf_said = &said;
-    int error = steer__load(object);
-    libbpf_said = nullptr;
-    return -error;
-}
-
-static std::vector<std::string> last_lines(const std::string& text, size_t lines_max) {
-    std::vector<std::string> lines;
-    std::istringstream stream(text);
-    for (std::string line; std::getline(stream, line);) lines.push_back(std::move(line));
-    if (lines.size() > lines_max) lines.erase(lines.begin(), lines.end() - lines_max);
-    return lines;
-}
 
 /// A plain reason, where there is one.
 static std::string why_not_loaded(int error_number) {
@@ -80,27 +44,19 @@ static std::string permission_hint() {
 }
 
 Result<SteeringProgram> SteeringProgram::load() {
-    silence_libbpf();
-    SteeringProgram program(steer__open());
-    if (!program.object_) return fail(Error::from_errno(errno, "open the steering program"));
-
+    SteeringProgram program(nullptr);
     std::string said;
-    int error_number = load_and_listen(program.object_.get(), said);
-    if (error_number == 0) {
-        TRY(program.count_service(0, true));
-        return program;
-    }
-
-    auto error = Error::of("cannot load the steering program");
-    if (error_number == EPERM) error.hint = permission_hint();
-    if (auto reason = why_not_loaded(error_number); !reason.empty()) {
-        error.causes = {reason};
-    } else {
-        // Nobody foresaw this one, so libbpf and the verifier speak for themselves.
-        if (error_number != EPERM) error.causes = last_lines(said, /*lines_max=*/10);
-        error.causes.insert(error.causes.begin(), std::strerror(error_number));
-    }
-    return fail(std::move(error));
+    int error_number = hear_libbpf(
+        [&] {
+            program.object_.reset(steer__open());
+            return program.object_ ? steer__load(program.object_.get()) : -errno;
+        },
+        said);
+    if (error_number != 0)
+        return fail(load_error("cannot load the steering program", error_number, said,
+                               why_not_loaded(error_number), permission_hint()));
+    TRY(program.count_service(0, true));
+    return program;
 }
 
 static int fd_of(const bpf_map* map) {

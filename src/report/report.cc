@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The only file that knows nlohmann/json, and where what it throws ends.
+// The only file of this room that knows nlohmann/json, and where what it throws ends.
 #include "report/report.h"
 
 #include <nlohmann/json.hpp>

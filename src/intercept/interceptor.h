@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// Interceptor: the capture of type "connect" that a config has. It works the programs in the
+// kernel, follows the containers that the capture names, and the processes of somebody else's
+// proxy, and says what was captured.
+//
+// It belongs to one thread and never makes that wait: what takes time (walks through /proc,
+// questions to a daemon) happens on threads of its own, whose findings process() takes over.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/address.h"
+#include "base/fd.h"
+#include "base/result.h"
+#include "config/config.h"
+#include "containers/follower.h"
+#include "intercept/plan.h"
+#include "intercept/scout.h"
+#include "intercept/text.h"
+#include "kernel/cgroups.h"
+#include "kernel/connect_program.h"
+#include "telemetry/log.h"
+
+namespace proxify::intercept {
+
+/// Fails where a container that the capture names cannot be found or does not run now. Waits for
+/// the daemon: for a command that somebody has just typed.
+Result<> check_containers(const config::Capture& capture);
+
+class Interceptor {
+  public:
+    /// Whether the cgroups that a capture names are there.
+    static Result<> check(const config::Capture& capture);
+    /// Does all that can fail; captures nothing yet. Looks once for the proxy, which takes some
+    /// milliseconds, and waits so long at most until the containers are known. `log` outlives it.
+    static Result<std::unique_ptr<Interceptor>> open(const config::Capture& capture, OwnMark mark,
+                                                     Duration patience, telemetry::Journal& log);
+    ~Interceptor();
+
+    /// Captures from now on.
+    Result<> start();
+    /// Captures nothing more, and says how it was. Connections that were captured are still known.
+    void stop();
+    bool is_capturing() const { return is_capturing_; }
+
+    /// Whether this one can go over to another capture. If not, a new one has to take its place.
+    bool can_become(const config::Capture& capture) const;
+    Result<> become(const config::Capture& capture, OwnMark mark);
+
+    /// Readable when process() has something to do.
+    int fd() const { return wakes_.get(); }
+    void process();
+
+    /// Where a connection was aimed that came to our listener; forgets it. From any thread.
+    std::optional<Address> take_original_dst(const Address& client, const Address& local) const {
+        return program_.take_original_dst(client, local);
+    }
+
+    Result<Report> report();
+
+  private:
+    /// What was learnt of a container, on the follower's thread.
+    struct Learnt {
+        containers::News news;
+        Home home;
+    };
+    /// Found by other threads, for process() to take over.
+    struct Inbox {
+        std::vector<Learnt> containers;
+        std::optional<ProxyOwner> owner;
+    };
+
+    Interceptor(config::Capture capture, OwnMark mark, kernel::ConnectProgram program,
+                kernel::Cgroup root, kernel::Cgroup attached, telemetry::Journal& log);
+    Result<> begin(Duration patience);
+    void follow_containers();
+    void watch_owner();
+    void put(std::function<void(Inbox&)> change);
+    void arm_reports();
+
+    void on_event(const kernel::ConnectEvent& event);
+    void on_container(const Learnt& learnt);
+    void on_owner(ProxyOwner owner);
+    Result<> tell_kernel();
+    Result<> exempt_processes();
+    void write_report();
+    std::string cgroup_text(uint64_t id);
+    std::string source_text(const kernel::FollowedConnection& connection);
+    std::string container_text(uint32_t number) const;
+
+    config::Capture capture_;
+    OwnMark mark_;
+    telemetry::Journal& log_;
+    kernel::ConnectProgram program_;
+    kernel::Cgroup root_, attached_;
+    std::string own_cgroup_;
+    uint32_t own_pid_namespace_ = 0;
+    bool is_capturing_ = false;
+
+    Addresses addresses_;
+    std::map<std::string, Home> homes_;  ///< of containers that run
+    std::map<Home, std::string> names_;  ///< the other way round
+    std::vector<kernel::ConnectDestination> destinations_;
+    std::vector<kernel::ConnectSource> sources_;
+
+    ProxyOwner owner_;
+    uint64_t listened_ = 0;              ///< how often somebody began to listen there
+    std::map<int, uint64_t> newcomers_;  ///< processes that did, and the number of each time
+    std::string answering_in_;           ///< the cgroup where original destinations are told
+
+    std::map<uint64_t, std::string> cgroup_texts_;
+    Fd mail_, timer_, wakes_;
+    std::mutex lock_;
+    Inbox inbox_;
+    // Declared last, so their threads end before anything that they write to.
+    std::optional<Scout> scout_;
+    std::optional<containers::Follower> follower_;
+};
+
+}  // namespace proxify::intercept

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "intercept/plan.h"
+
+#include <algorithm>
+#include <ranges>
+
+namespace proxify::intercept {
+
+using kernel::ConnectDestination;
+
+kernel::ConnectHooks hooks_of(const config::Capture& capture) {
+    return {.redirects = !capture.only_watch, .has_foreign_proxy = capture.proxy.has_value()};
+}
+
+kernel::ConnectSettings settings_of(const config::Capture& capture, OwnMark mark) {
+    kernel::ConnectSettings settings{.redirects = !capture.only_watch,
+                                     .from_sources = !capture.from_containers.empty(),
+                                     .has_foreign_proxy = capture.proxy.has_value(),
+                                     .wants_events = capture.events,
+                                     .mark = mark.value,
+                                     .mark_mask = mark.mask};
+    if (capture.proxy) {
+        (capture.proxy->ip.is_v4 ? settings.proxy_v4 : settings.proxy_v6) = capture.proxy;
+    } else if (!capture.listen.empty()) {
+        settings.proxy_v4 = Address{*Ip::parse("127.0.0.1"), capture.listen.front()};
+        settings.proxy_v6 = Address{*Ip::parse("::1"), capture.listen.front()};
+    }
+    // Nothing named is everything, of the family that the proxy is for. Whoever wants IPv6 as well
+    // says so by a destination: most hosts have more of it than their people know.
+    if (capture.destinations.empty() && capture.containers.empty()) {
+        settings.all_v4 = capture.only_watch || !capture.proxy || capture.proxy->ip.is_v4;
+        settings.all_v6 = capture.only_watch || (capture.proxy && !capture.proxy->ip.is_v4);
+    }
+    return settings;
+}
+
+static auto key_of(const ConnectDestination& one) {
+    return std::pair(one.prefix, one.port);
+}
+
+std::vector<ConnectDestination> destinations_of(const config::Capture& capture,
+                                                const Addresses& addresses) {
+    // The first one who names a destination counts it.
+    std::map<std::pair<Prefix, uint16_t>, uint32_t> numbers;
+    for (uint32_t i = 0; i < capture.containers.size(); ++i) {
+        const auto& [name, port] = capture.containers[i];
+        const auto known = addresses.find(name);
+        if (known == addresses.end()) continue;
+        // There are fewer numbers than there may be containers; the last ones share one.
+        const uint32_t number = std::min(i + 1, kernel::connect_numbers - 1);
+        for (const Ip& ip : known->second)
+            numbers.emplace(std::pair(Prefix{ip, ip.is_v4 ? uint8_t{32} : uint8_t{128}}, port),
+                            number);
+    }
+    for (const auto& [prefix, port] : capture.destinations)
+        numbers.emplace(std::pair(prefix.network(), port), 0);
+    std::vector<ConnectDestination> found;
+    for (const auto& [place, number] : numbers)
+        found.push_back({.prefix = place.first, .port = place.second, .number = number});
+    return found;
+}
+
+std::vector<std::string> containers_of(const config::Capture& capture) {
+    std::vector<std::string> names;
+    for (const auto* list : {&capture.containers, &capture.from_containers})
+        for (const auto& one : *list)
+            if (std::ranges::find(names, one.name) == names.end()) names.push_back(one.name);
+    return names;
+}
+
+DestinationChanges changes(const std::vector<ConnectDestination>& have,
+                           const std::vector<ConnectDestination>& want) {
+    DestinationChanges changes;
+    std::ranges::set_difference(want, have, std::back_inserter(changes.add));
+    std::ranges::set_difference(have, want, std::back_inserter(changes.remove), {}, key_of, key_of);
+    return changes;
+}
+
+}  // namespace proxify::intercept
