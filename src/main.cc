@@ -8,6 +8,7 @@
 #include "cli/doctor.h"
 #include "cli/doors.h"
 #include "cli/options.h"
+#include "cli/rules.h"
 #include "cli/top.h"
 #include "config/config.h"
 #include "control/server.h"
@@ -75,8 +76,10 @@ int main(int argc, char** argv) {
         case cli::Options::Command::run:
         case cli::Options::Command::intercept:
         case cli::Options::Command::ingress:
-        case cli::Options::Command::redirect:
             return run(*options);
+        case cli::Options::Command::redirect:
+            return cli::is_rules(*options) ? cli::run_rules(*options, std::cout, std::cerr)
+                                           : run(*options);
         default:
             return cli::run_ask(*options, std::cout, std::cerr);
     }

@@ -50,7 +50,7 @@ Arrival arrive(io::Socket socket, Door door, uint16_t listener_port, Origins* or
             .original_dst = original.value_or(local),
             .door = door,
             .knows_original = original.has_value(),
-            .may_be_ours = door == Door::redirect && original && local.ip.is_loopback()};
+            .may_be_ours = (door == Door::redirect || door == Door::tproxy) && original};
 }
 
 }  // namespace proxify::capture

@@ -37,7 +37,7 @@ struct Arrival {
     Address original_dst;  ///< our own address when it is not known
     Door door = Door::bound;
     bool knows_original = true;
-    /// It comes from this host by a rule that may have caught one of our own connections.
+    /// It came by a rule of somebody else, which may have caught one of our own connections.
     bool may_be_ours = false;
 };
 

@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "base/format.h"
+#include "cli/rules.h"
 #include "config/config.h"
 #include "config/words.h"
 
@@ -147,6 +148,7 @@ std::string environment(const char* name) {
 }
 
 Result<> add_redirect(File& file) {
+    TRY(check_no_rules(file.options));
     file.text += "[[capture]]\ntype = \"redirect\"\nservice = \"outbound\"\n";
     if (auto ports = file.options.lists.find("ports"); ports != file.options.lists.end()) {
         std::string numbers;

@@ -41,7 +41,7 @@ static constexpr Names intercept_flags[] = {
     "container", "from-container", "cidr",         "cgroup",  "exempt-cgroup", "proxy",
     "listen",    "show-events",    "report-every", "runtime", "socket",        "json"};
 static constexpr Names ingress_flags[] = {"map", "interface", "hook", "socket", "json"};
-static constexpr Names redirect_flags[] = {"ports", "socket", "json"};
+static constexpr Names redirect_flags[] = {"ports", "to", "only", "mark", "socket", "json"};
 
 static constexpr CommandInfo commands[] = {
     {Command::run, "", "", 0, run_flags, "serve, until SIGTERM"},
@@ -70,8 +70,8 @@ static constexpr CommandInfo commands[] = {
      "catch connections of this host's programs and containers"},
     {Command::ingress, "ingress", "", 0, ingress_flags,
      "lead ports of this host to others, where packets come in"},
-    {Command::redirect, "redirect", "", 0, redirect_flags,
-     "serve what iptables redirects, and send it where it was going"},
+    {Command::redirect, "redirect", "[rules add|remove|show]", 0, redirect_flags,
+     "pass on what iptables redirects, to where it was going; or write the rules"},
     {Command::completion, "completion", "SHELL", 1, {}, "a script for bash, zsh or fish"},
     {Command::help, "help", "", 0, {}, "print this help"},
     {Command::version, "version", "", 0, {}, "print the version"},
@@ -104,7 +104,10 @@ static constexpr FlagInfo flag_infos[] = {
     {"map", 0, "PORT:TO", "lead what comes for PORT to the local port TO", true},
     {"interface", 0, "NAME", "only on this interface (default: all but loopback)", true},
     {"hook", 0, "HOW", "tcx or clsact (default auto: tcx where the kernel has it)"},
-    {"ports", 0, "PORTS", "listen here (default 15002,15006)", true},
+    {"ports", 0, "PORTS", "listen here (default 15002,15006); of rules: what clients dial", true},
+    {"to", 0, "PORT", "rules lead to this port, where proxify listens"},
+    {"only", 0, "WHICH", "rules for what is arriving, or leaving, at this host (default both)"},
+    {"mark", 0, "MARK", "rules leave what carries it alone (default 0x2035)"},
     {"help", 'h', "", "print this help"},
     {"version", 0, "", "print the version"},
 };
@@ -179,8 +182,8 @@ static Result<Options> read(const cxxopts::ParseResult& given) {
     if (given.count("socket")) options.socket = text("socket");
     if (options.socket && options.socket->empty())
         return fail(Error::of("--socket names no file", try_help));
-    for (auto name :
-         {"service", "target", "client", "limit", "cgroup", "proxy", "listen", "runtime", "hook"})
+    for (auto name : {"service", "target", "client", "limit", "cgroup", "proxy", "listen",
+                      "runtime", "hook", "to", "only", "mark"})
         if (given.count(name)) options.filters[name] = text(name);
     for (const auto& flag : flag_infos)
         if (const std::string name(flag.name); flag.repeats && given.count(name))
@@ -316,6 +319,7 @@ static Result<const CommandInfo*> read_command(const std::vector<std::string>& w
             Error::of("unknown command " + quoted(word), did_you_mean(nearest(word, known))));
     }
     if (words.size() == found->count + 1) return found;
+    if (found->command == Command::redirect && words[1] == "rules") return found;
     if (found->count == 0)
         return fail(Error::of(
             format("{} takes no argument, found {}", word, quoted(words[1])),

@@ -18,8 +18,23 @@ void OwnDoors::disclaim(uint64_t cookie) {
     claims_.erase(cookie);
 }
 
-bool OwnDoors::is_own(const Address&, const Address&) {
-    return false;
+Result<> OwnDoors::recognise() {
+    std::lock_guard lock(claims_lock_);
+    if (peers_) return {};
+    TRY_TO(peers, kernel::Peers::open());
+    peers_.emplace(std::move(peers));
+    return {};
+}
+
+bool OwnDoors::is_own(const Address& client, const Address& original_dst) {
+    {
+        std::lock_guard lock(claims_lock_);
+        if (!peers_ || claims_.empty()) return false;
+    }
+    const auto peer = peers_->find(client, original_dst);
+    if (!peer) return false;
+    std::lock_guard lock(claims_lock_);
+    return claims_.contains(peer->cookie);
 }
 
 }  // namespace proxify::control

@@ -7,9 +7,11 @@
 #include <atomic>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <unordered_set>
 
 #include "dial/dial.h"
+#include "kernel/peer.h"
 #include "steering/steering.h"
 
 namespace proxify::control {
@@ -29,6 +31,9 @@ class OwnDoors : public dial::Guard {
     /// Whether we listen on the port ourselves.
     void set_listening(uint16_t port, bool listens) { listens_[port] = listens; }
     void set_mark(uint32_t mark) { mark_ = mark; }
+    /// From here on is_own() can tell, of what other programs' rules bring back to this host. By
+    /// the thread that listens, once there is a door for that.
+    Result<> recognise();
 
   private:
     std::array<std::atomic<bool>, 65536> listens_{};
@@ -36,6 +41,7 @@ class OwnDoors : public dial::Guard {
     std::atomic<uint32_t> mark_ = 0;
     std::mutex claims_lock_;
     std::unordered_set<uint64_t> claims_;  ///< cookies
+    std::optional<kernel::Peers> peers_;   ///< under the lock until it is there, then for good
 };
 
 }  // namespace proxify::control

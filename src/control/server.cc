@@ -195,6 +195,19 @@ Doors::ListenerOn Server::listener_on() const {
 void Server::use_captures(const config::Config& config) {
     captured_ = config::capture_listeners(config);
     own_doors_.set_mark(config.captures.empty() ? 0 : config.mark);
+    const bool by_rules = std::ranges::any_of(captured_, [](const auto& one) {
+        using enum config::CaptureType;
+        return one.second == redirect || one.second == tproxy;
+    });
+    if (!by_rules) return;
+    if (!kernel::may_set_marks())
+        log_.warn("no_marks",
+                  format("own connections cannot bear the mark {:#x}, which takes CAP_NET_ADMIN: "
+                         "rules for what leaves this host must leave out uid {} instead",
+                         config.mark, geteuid()));
+    if (auto done = own_doors_.recognise(); !done)
+        log_.warn("loops_unseen", "own connections that rules bring back will not be recognised: " +
+                                      one_line(done.error()));
 }
 
 kernel::Work Server::work_of(const config::Config& config) const {

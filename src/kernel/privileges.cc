@@ -25,6 +25,7 @@
 #include <linux/capability.h>
 #include <pwd.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -33,6 +34,7 @@
 #include <charconv>
 #include <fstream>
 
+#include "base/fd.h"
 #include "base/format.h"
 
 namespace proxify::kernel {
@@ -51,6 +53,12 @@ static uint64_t effective_capabilities() {
 
 static bool has(int capability, uint64_t effective) {
     return (effective >> capability & 1) != 0;
+}
+
+bool may_set_marks() {
+    const auto socket = Fd::adopt(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const int mark = 1;
+    return !socket || setsockopt(socket.get(), SOL_SOCKET, SO_MARK, &mark, sizeof mark) == 0;
 }
 
 std::vector<std::string> missing_for_steering() {

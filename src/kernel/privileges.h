@@ -21,6 +21,9 @@ std::vector<std::string> missing_for_connect();
 /// Whether CAP_NET_BIND_SERVICE is there, for ports below net.ipv4.ip_unprivileged_port_start.
 bool may_bind_low_ports();
 
+/// Whether sockets of ours may bear a mark: that takes CAP_NET_ADMIN, since 5.17 also CAP_NET_RAW.
+bool may_set_marks();
+
 /// The way out for a person who reads that these are missing.
 std::string privileges_hint(std::span<const std::string> missing);
 

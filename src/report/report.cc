@@ -101,6 +101,8 @@ DESCRIBE(Explanation, client, destination, steps, candidates, is_one_draw, servi
 DESCRIBE(Finding, severity, topic, what, remedy)
 DESCRIBE(Findings, findings, worst)
 DESCRIBE(Checked, is_good, error, hint, services, targets, ports, text)
+DESCRIBE(Redirect, port, arriving, leaving)
+DESCRIBE(Redirects, redirects, mark)
 DESCRIBE(Trouble, error, hint)
 
 }  // namespace proxify::report

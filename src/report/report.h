@@ -190,6 +190,17 @@ struct Checked {
     std::string text;  ///< what would run, for people
 };
 
+/// A port that netfilter leads to a listener of ours.
+struct Redirect {
+    uint16_t port = 0;
+    std::optional<uint16_t> arriving;  ///< where other hosts get that dial it
+    std::optional<uint16_t> leaving;   ///< where this host gets
+};
+struct Redirects {
+    std::vector<Redirect> redirects;
+    std::string mark;  ///< "0x2035", "0x35/0xff": what carries it is not redirected when it leaves
+};
+
 struct Trouble {
     std::string error;
     std::string hint;

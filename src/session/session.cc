@@ -188,14 +188,14 @@ Task<Ending> Session::connect_to_target() {
 }
 
 dial::Destination Session::destination_of(const balance::Target& target, const Address& to) {
-    dial::Destination destination{.to = to};
+    // A rule that brings clients here may well catch what goes on from here, whatever the target.
+    dial::Destination destination{.to = to, .may_return = is_captured_};
     if (service_->spec.transparent) destination.source = record_.client.ip;
     if (target.port.is_original()) {
         // Whether it is an address of ours matters only where the port is one of our doors.
         destination.is_local = around_.guard &&
                                around_.guard->way_to(to.port) != dial::Guard::Way::open &&
                                dial::is_local(around_.loop.ring(), to.ip);
-        destination.may_return = is_captured_;
     } else {
         destination.is_local = target.is_local.load(std::memory_order_relaxed);
     }
