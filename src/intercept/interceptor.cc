@@ -49,7 +49,6 @@ static uint32_t pid_namespace_of(const std::string& process) {
 
 Result<> Interceptor::check(const config::Capture& capture) {
     if (!capture.cgroup.empty()) TRY(kernel::open_cgroup(capture.cgroup));
-    for (const auto& path : capture.exempt_cgroups) TRY(kernel::open_cgroup(path));
     return {};
 }
 
@@ -71,6 +70,21 @@ Result<std::unique_ptr<Interceptor>> Interceptor::open(const config::Capture& ca
     return opened;
 }
 
+static Fd new_timer() {
+    return Fd::adopt(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+}
+
+static void set_timer(const Fd& timer, Duration every) {
+    const timespec pause{.tv_sec = every / 1s, .tv_nsec = (every % 1s).count()};
+    const itimerspec times{.it_interval = pause, .it_value = pause};
+    timerfd_settime(timer.get(), 0, &times, nullptr);
+}
+
+static bool has_rung(const Fd& timer) {
+    uint64_t times = 0;
+    return read(timer.get(), &times, sizeof times) == sizeof times;
+}
+
 Interceptor::Interceptor(config::Capture capture, OwnMark mark, kernel::ConnectProgram program,
                          kernel::Cgroup root, kernel::Cgroup attached, telemetry::Journal& log)
     : capture_(std::move(capture)),
@@ -82,10 +96,11 @@ Interceptor::Interceptor(config::Capture capture, OwnMark mark, kernel::ConnectP
       own_cgroup_(kernel::cgroup_of(getpid(), root_.path).value_or("")),
       own_pid_namespace_(pid_namespace_of("self")),
       mail_(Fd::adopt(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK))),
-      timer_(Fd::adopt(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK))),
+      report_timer_(new_timer()),
+      look_timer_(new_timer()),
       wakes_(Fd::adopt(epoll_create1(EPOLL_CLOEXEC))) {
-    expect(mail_ && timer_ && wakes_, "an interceptor gets its three descriptors");
-    for (int fd : {mail_.get(), timer_.get(), program_.events_fd()}) {
+    expect(mail_ && report_timer_ && look_timer_ && wakes_, "an interceptor gets its descriptors");
+    for (int fd : {mail_.get(), report_timer_.get(), look_timer_.get(), program_.events_fd()}) {
         epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
         epoll_ctl(wakes_.get(), EPOLL_CTL_ADD, fd, &event);
     }
@@ -154,7 +169,7 @@ Result<> Interceptor::start() {
         return fail(std::move(started).error().within(
             format("cannot capture connections of the cgroup {}", attached_.path)));
     is_capturing_ = true;
-    arm_reports();
+    arm_timers();
     if (auto ids = program_.ids())
         log_.info("capture",
                   format("connect: programs proxify_connect4 id {}, proxify_connect6 id {}, links "
@@ -172,7 +187,7 @@ void Interceptor::stop() {
     process();
     scout_.reset();
     follower_.reset();
-    arm_reports();
+    arm_timers();
     write_report();
 }
 
@@ -203,7 +218,7 @@ Result<> Interceptor::become(const config::Capture& capture, OwnMark mark) {
         follow_containers();
     }
     TRY(tell_kernel());
-    arm_reports();
+    arm_timers();
     return {};
 }
 
@@ -211,9 +226,16 @@ Result<> Interceptor::become(const config::Capture& capture, OwnMark mark) {
 /// meant, and what is meant all the time is captured all the time.
 Result<> Interceptor::tell_kernel() {
     std::vector<uint64_t> exempt;
+    std::map<std::string, uint64_t> before;
+    std::swap(before, exempt_);
     for (const auto& path : capture_.exempt_cgroups) {
-        TRY_TO(cgroup, kernel::open_cgroup(path));
-        exempt.push_back(cgroup.id);
+        auto cgroup = kernel::open_cgroup(path);
+        exempt_[path] = cgroup ? cgroup->id : 0;
+        if (cgroup)
+            exempt.push_back(cgroup->id);
+        else if (auto known = before.find(path); known == before.end() || known->second != 0)
+            log_.warn("cgroup", format("exempt_cgroups: {}; it is exempt when it is there",
+                                       cgroup.error().what));
     }
     TRY(program_.set_exempt_cgroups(exempt));
     TRY(exempt_processes());
@@ -274,8 +296,8 @@ void Interceptor::process() {
         if (auto told = tell_kernel(); !told)
             log_.error("connect_failed", "connect: " + told.error().what);
 
-    uint64_t rings = 0;
-    if (read(timer_.get(), &rings, sizeof rings) == sizeof rings) write_report();
+    if (has_rung(look_timer_)) look_at_cgroups();
+    if (has_rung(report_timer_)) write_report();
 }
 
 void Interceptor::on_event(const kernel::ConnectEvent& event) {
@@ -350,6 +372,30 @@ void Interceptor::on_owner(ProxyOwner owner) {
         log_.warn("proxy", "SO_ORIGINAL_DST is not answered: " + done.error().what);
 }
 
+/// A service that is started again gets a cgroup of the same name, and it is another one.
+void Interceptor::look_at_cgroups() {
+    auto id_of = [](const std::string& path) {
+        auto cgroup = kernel::open_cgroup(path);
+        return cgroup ? cgroup->id : 0;
+    };
+    const bool is_other = std::ranges::any_of(
+        exempt_, [&](const auto& entry) { return id_of(entry.first) != entry.second; });
+    if (is_other)
+        if (auto told = tell_kernel(); !told)
+            log_.error("connect_failed", "connect: " + told.error().what);
+
+    auto now = kernel::open_cgroup(attached_.path);
+    if (!now || now->id == attached_.id) return;
+    program_.detach();
+    attached_ = std::move(*now);
+    answering_in_.clear();
+    if (capture_.proxy) on_owner(owner_);
+    if (auto again = program_.attach(attached_.folder.get()))
+        log_.info("cgroup", format("the cgroup {} was made anew, and is captured", attached_.path));
+    else
+        log_.error("connect_failed", "connect: " + again.error().what);
+}
+
 // ---- what is said
 
 std::string Interceptor::cgroup_text(uint64_t id) {
@@ -414,11 +460,10 @@ void Interceptor::write_report() {
                    std::move(line.fields));
 }
 
-void Interceptor::arm_reports() {
-    const auto every = is_capturing_ ? capture_.report_every : Duration{};
-    const timespec pause{.tv_sec = every / 1s, .tv_nsec = (every % 1s).count()};
-    const itimerspec times{.it_interval = pause, .it_value = pause};
-    timerfd_settime(timer_.get(), 0, &times, nullptr);
+void Interceptor::arm_timers() {
+    set_timer(report_timer_, is_capturing_ ? capture_.report_every : Duration{});
+    const bool names_cgroups = !capture_.cgroup.empty() || !capture_.exempt_cgroups.empty();
+    set_timer(look_timer_, is_capturing_ && names_cgroups ? Duration(500ms) : Duration{});
 }
 
 }  // namespace proxify::intercept

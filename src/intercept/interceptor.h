@@ -36,7 +36,7 @@ Result<> check_containers(const config::Capture& capture);
 
 class Interceptor {
   public:
-    /// Whether the cgroups that a capture names are there.
+    /// Whether the cgroup that a capture is for is there.
     static Result<> check(const config::Capture& capture);
     /// Does all that can fail; captures nothing yet. Looks once for the proxy, which takes some
     /// milliseconds, and waits so long at most until the containers are known. `log` outlives it.
@@ -83,7 +83,8 @@ class Interceptor {
     void follow_containers();
     void watch_owner();
     void put(std::function<void(Inbox&)> change);
-    void arm_reports();
+    void arm_timers();
+    void look_at_cgroups();
 
     void on_event(const kernel::ConnectEvent& event);
     void on_container(const Learnt& learnt);
@@ -116,7 +117,9 @@ class Interceptor {
     std::string answering_in_;           ///< the cgroup where original destinations are told
 
     std::map<uint64_t, std::string> cgroup_texts_;
-    Fd mail_, timer_, wakes_;
+    std::map<std::string, uint64_t>
+        exempt_;  ///< ids of exempt cgroups; 0 for one that is not there
+    Fd mail_, report_timer_, look_timer_, wakes_;
     std::mutex lock_;
     Inbox inbox_;
     // Declared last, so their threads end before anything that they write to.

@@ -196,12 +196,15 @@ Result<> ConnectProgram::write_settings() {
     next.exempts_cgroups = exempts_cgroups_;
     next.wants_events = settings_.wants_events;
 
+    std::string bytes(reinterpret_cast<const char*>(&next), sizeof next);
+    if (bytes == written_) return {};
     // Into the slot that nobody looks at, which is then the one. A program that began before the
     // change before this one, and still runs, could see half of it; none runs that long.
     uint32_t slot = 1 - (object_->bss->connect_slot & 1);
     if (bpf_map_update_elem(fd_of(object_->maps.connect_config), &slot, &next, BPF_ANY) != 0)
         return fail(Error::from_errno(errno, "write connect_config"));
     __atomic_store_n(&object_->bss->connect_slot, slot, __ATOMIC_RELEASE);
+    written_ = std::move(bytes);
     return {};
 }
 

@@ -166,6 +166,7 @@ class ConnectProgram {
     std::unique_ptr<struct connect, DestroyObject> object_;
     ConnectHooks hooks_;
     ConnectSettings settings_;
+    std::string written_;  ///< what the valid slot holds
     bool exempts_cgroups_ = false, exempts_processes_ = false;
     uint64_t netns_ = 0;
     uint32_t pid_namespace_ = 0;

@@ -9,6 +9,7 @@
 #include <linux/netfilter_ipv4.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -611,6 +612,11 @@ TEST_CASE("a proxy in another network namespace is found, and hears where the cl
     auto there = Namespace::create();
     // An end of the cable goes to where a process is.
     const pid_t anchor = proxies.start(there, [] { pause(); });
+    REQUIRE(eventually([&] {
+        struct stat about{};
+        return stat(("/proc/" + std::to_string(anchor) + "/ns/net").c_str(), &about) == 0 &&
+               about.st_ino == there.inode();
+    }));
     auto ip = [](const Namespace& where, const std::string& words) {
         auto done = run_line(where, "ip " + words);
         INFO(done.err);

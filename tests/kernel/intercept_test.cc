@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // `proxify intercept`, as people type it, and captures of type "connect" in the file.
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <algorithm>
 #include <csignal>
+#include <utility>
 
 #include "support/cgroup.h"
 #include "support/kernel_test.h"
@@ -27,6 +29,18 @@ size_t count_of(const std::string& text, const std::string& part) {
     for (size_t at = 0; (at = text.find(part, at)) != std::string::npos; ++at) ++count;
     return count;
 }
+
+/// A process that ends with its scope.
+struct Process {
+    explicit Process(pid_t started) : pid(started) {}
+    Process(Process&& other) noexcept : pid(std::exchange(other.pid, -1)) {}
+    ~Process() {
+        if (pid <= 0) return;
+        kill(pid, SIGKILL);
+        waitpid(pid, nullptr, 0);
+    }
+    pid_t pid;
+};
 
 /// A host with addresses to dial, and a cgroup for those who do.
 struct Scene {
@@ -61,14 +75,28 @@ struct Scene {
     }
     /// A proxy as people make one, which lives in the cgroup that is captured, and forks for each
     /// connection.
-    Child socat(const std::string& to = "TCP:203.0.113.7:80") const {
-        auto child = Child::start(
-            {.argv = {"sh", "-c",
-                      cgroup.shell_prefix() +
-                          "socat TCP-LISTEN:8888,bind=203.0.113.9,fork,reuseaddr " + to},
-             .inside = &inside});
-        REQUIRE(eventually([&] { return listening(inside).contains(proxy_address); }));
+    Child socat() const {
+        auto child =
+            Child::start({.argv = {"sh", "-c",
+                                   cgroup.shell_prefix() +
+                                       "socat TCP-LISTEN:8888,bind=203.0.113.9,fork,reuseaddr "
+                                       "TCP:203.0.113.7:80"},
+                          .inside = &inside});
+        wait_for_proxy();
         return child;
+    }
+    /// One that answers itself. A process of its own, for clients are children of this one, and
+    /// would be exempt as the proxy's.
+    Process proxy() const {
+        Process process(cgroup.start(inside, [&] {
+            Server proxy(inside, proxy_address, greet("proxy"));
+            pause();
+        }));
+        wait_for_proxy();
+        return process;
+    }
+    void wait_for_proxy() const {
+        REQUIRE(eventually([&] { return listening(inside).contains(proxy_address); }));
     }
 };
 
@@ -98,12 +126,10 @@ TEST_CASE("[B-01] without a proxy connections are only seen, and said with --sho
 
 TEST_CASE("[B-09] a proxy alone gets every IPv4 connection, and is told apart from others [B-12]") {
     IN_NAMESPACE(unused);
-    NEEDS_PROGRAM("socat");
     Scene scene;
     Server target(scene.inside, target_address, greet("target"));
     Server other(scene.inside, "203.0.113.4:443", greet("other"));
-    // Not of this process: the clients are its children, and would be exempt as the proxy's.
-    auto proxy = scene.socat("SYSTEM:'echo proxy'");
+    auto proxy = scene.proxy();
     auto child = scene.intercept({"--proxy", proxy_address, "--show-events", "--json"});
     CHECK(scene.answered() == "proxy");
     CHECK(scene.answered("203.0.113.4:443") == "proxy");
@@ -179,7 +205,7 @@ TEST_CASE("in a PID namespace of its own it knows the proxy by the numbers that 
         CHECK(scene.answered() == "target");
         CHECK(target.connections() == i);
     }
-    CHECK(contains(child.err(), "from=\"another PID namespace\""));
+    CHECK(eventually([&] { return contains(child.err(), "from=\"another PID namespace\""); }));
 }
 
 TEST_CASE("with --listen proxify itself takes the connections on to where they were aimed") {
@@ -192,7 +218,10 @@ TEST_CASE("with --listen proxify itself takes the connections on to where they w
     CHECK(scene.answered("203.0.113.4:443") == "other");
     CHECK(target.connections() == 1);
     CHECK(eventually([&] { return count_of(child.err(), "door=connect") == 2; }));
-    CHECK(contains(child.err(), "original_dst=203.0.113.7:80 door=connect target=203.0.113.7:80"));
+    CHECK(eventually([&] {
+        return contains(child.err(),
+                        "original_dst=203.0.113.7:80 door=connect target=203.0.113.7:80");
+    }));
     // [B-20] What nobody answers is refused.
     CHECK(scene.answered("203.0.113.4:444") != "nobody");
     CHECK(end(child) == 0);
@@ -218,8 +247,9 @@ TEST_CASE("[B-15] reports say how many are open, again and again and at the end"
         (void)!read(out.get(), &byte, 1);
     });
     CHECK(eventually([&] { return contains(child.err(), "5 connections open (established 5)"); }));
-    CHECK(contains(child.err(), "open by cgroup: /proxify-test-"));
-    CHECK(contains(child.err(), "open by network namespace: proxify's 5"));
+    CHECK(eventually([&] { return contains(child.err(), "open by cgroup: /proxify-test-"); }));
+    CHECK(eventually(
+        [&] { return contains(child.err(), "open by network namespace: proxify's 5"); }));
     in.close();
     waitpid(client, nullptr, 0);
     const size_t before = child.err().size();
@@ -299,6 +329,42 @@ TEST_CASE("[B-01] without root it says what is missing") {
     CHECK(finished.exit_code == 1);
     INFO(finished.err);
     CHECK(contains(finished.err, "run as root, or grant CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"));
+}
+
+TEST_CASE("cgroups that are made anew, as services are started again, are known by their names") {
+    IN_NAMESPACE(unused);
+    NEEDS_PROGRAM("socat");
+    Scene scene;
+    Server target(scene.inside, target_address, greet("target"));
+    auto proxy = scene.proxy();
+    const auto captured = scene.cgroup.path() + "/captured", exempt = captured + "/exempt";
+    auto answered_in = [&](const std::string& path) {
+        auto finished =
+            run_line(scene.inside,
+                     "echo 0 > " + path + "/cgroup.procs && exec socat -u TCP:203.0.113.7:80 -");
+        return finished.out;
+    };
+    auto make = [&] {
+        CHECK((mkdir(captured.c_str(), 0755) == 0 && mkdir(exempt.c_str(), 0755) == 0));
+    };
+    auto remove = [&] {
+        CHECK(eventually([&] { return rmdir(exempt.c_str()) == 0; }));
+        CHECK(eventually([&] { return rmdir(captured.c_str()) == 0; }));
+    };
+    make();
+    auto child = Child::start(
+        {.argv = {proxify_binary(), "intercept", "--cgroup", captured, "--exempt-cgroup", exempt,
+                  "--proxy", proxy_address, "--socket", scene.directory / "admin.sock"},
+         .inside = &scene.inside});
+    REQUIRE(eventually([&] { return contains(child.err(), "ready: "); }, 30s));
+    CHECK(answered_in(captured) == "proxy\n");
+    CHECK(answered_in(exempt) == "target\n");
+    remove();
+    make();
+    CHECK(eventually([&] { return answered_in(captured) == "proxy\n"; }));
+    CHECK(eventually([&] { return answered_in(exempt) == "target\n"; }));
+    CHECK(end(child) == 0);
+    remove();
 }
 
 TEST_CASE("[B-26] destinations in the file come and go while it runs, and sessions live on") {
