@@ -138,9 +138,9 @@ Result<> Call::read() {
         const auto room = unread.prepare(taken);
         asio::buffer_copy(room, asio::buffer(piece.data(), taken));
         unread.commit(taken);
-        while (unread.size() > 0 && !parser.is_done()) {
-            unread.consume(parser.put(unread.data(), error));
-            if (error) break;
+        for (size_t used = 1; used > 0 && !error && unread.size() > 0 && !parser.is_done();) {
+            used = parser.put(unread.data(), error);
+            unread.consume(used);
         }
         if (error && error != beast::http::error::need_more)
             return fail(Error::of("what it answers is not HTTP: " + error.message()));
