@@ -2,6 +2,7 @@
 // Arrival: an accepted connection and what it was aimed at, whichever door it came in by.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -19,6 +20,8 @@ enum class Door : uint8_t {
     redirect,  ///< netfilter did, and wrote our listener's address into it (REDIRECT)
     tproxy,    ///< netfilter did, and wrote nothing (TPROXY)
 };
+
+inline constexpr size_t door_count = 6;
 
 /// As the log names it.
 std::string_view name_of(Door door);

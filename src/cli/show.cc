@@ -61,6 +61,10 @@ std::string show(const report::Status& status) {
         {"sessions", format("{} now, {} so far", status.sessions, status.sessions_so_far)},
         {"workers", format("{}", status.workers)},
     };
+    std::vector<std::pair<std::string, std::string>> captures;
+    for (const auto& capture : status.captures)
+        captures.emplace_back(captures.empty() ? "captures" : "", printable(capture));
+    lines.insert(lines.begin() + 2, captures.begin(), captures.end());
     if (!status.user.empty()) lines.insert(lines.begin() + 1, {"user", status.user});
     if (reload.state != "none")
         lines.emplace_back("reload", reload.state + ": " + printable(reload.text));

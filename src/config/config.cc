@@ -93,6 +93,17 @@ Result<> check_listener_port(const Config& config, uint16_t listener_port) {
         return fail(Error::of(
             format("a [[capture]] listens on port {}, which is the listener's own", listener_port),
             "choose another port for one of them"));
+    for (const auto& capture : config.captures)
+        for (const auto& captured : capture.ports)
+            for (const auto& service : config.services)
+                for (const auto& steered : service.ports)
+                    if (captured.first <= steered.last && steered.first <= captured.last)
+                        return fail(Error::of(
+                            format(
+                                "port {} of service \"{}\" is steered with -b, and a [[capture]] "
+                                "takes it at interfaces",
+                                std::max(captured.first, steered.first), service.name),
+                            "one of them is enough: take it out of the capture, or leave -b away"));
     for (const auto& service : config.services) {
         for (auto range : service.ports) {
             if (listener_port < range.first || listener_port > range.last) continue;

@@ -44,14 +44,24 @@ void Doors::close() {
 }
 
 std::optional<Address> Doors::take(const Address& client, const Address& local) {
-    std::vector<std::shared_ptr<intercept::Interceptor>> all;
-    {
-        std::lock_guard lock(interceptors_lock_);
-        all = interceptors_;
-    }
-    for (const auto& one : all)
+    const auto all = interceptors_.load();
+    if (!all) return std::nullopt;
+    for (const auto& one : *all)
         if (auto original = one->take_original_dst(client, local)) return original;
     return std::nullopt;
+}
+
+std::vector<Doors::Counts> Doors::counts() const {
+    std::vector<Counts> all;
+    if (connect_) {
+        const auto& one = *connect_->interceptor;
+        if (auto answers = one.counters())
+            all.push_back({"connect", std::move(*answers),
+                           one.counts_by_container().value_or(std::map<std::string, uint64_t>())});
+    }
+    if (ingress_)
+        if (auto answers = ingress_->counters()) all.push_back({"ingress", std::move(*answers)});
+    return all;
 }
 
 // ---- connect
@@ -73,9 +83,9 @@ Result<> Doors::open_connect(const config::Config& config, Duration patience) {
     TRY_TO(opened, intercept::Interceptor::open(*capture, mark_of(config), patience, log_));
     connect_ = std::make_shared<Connect>(loop_, std::move(opened));
     // The one before may have captured a connection that waits in our queue, but none before it.
-    std::lock_guard lock(interceptors_lock_);
-    if (interceptors_.size() > 1) interceptors_.pop_back();
-    interceptors_.insert(interceptors_.begin(), connect_->interceptor);
+    auto all = std::make_shared<Interceptors>(1, connect_->interceptor);
+    if (const auto before = interceptors_.load()) all->push_back(before->front());
+    interceptors_.store(std::move(all));
     return {};
 }
 

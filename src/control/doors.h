@@ -3,11 +3,14 @@
 // For the control thread, but for take().
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -39,8 +42,13 @@ class Doors : public capture::Origins {
 
     std::optional<Address> take(const Address& client, const Address& local) override;
 
-    /// Null while nothing is captured at interfaces.
-    const ingress::Ingress* ingress() const { return ingress_ ? &*ingress_ : nullptr; }
+    /// What the programs have counted.
+    struct Counts {
+        std::string_view capture;  ///< "connect"
+        std::vector<kernel::Counter> answers;
+        std::map<std::string, uint64_t> by_container = {};
+    };
+    std::vector<Counts> counts() const;
 
   private:
     /// An interceptor, and the wait for what it has to do. Shared with its task, which ends later.
@@ -57,9 +65,9 @@ class Doors : public capture::Origins {
     io::Loop& loop_;
     telemetry::Journal& log_;
     std::shared_ptr<Connect> connect_;
-    /// Those that may have captured a connection that nobody has accepted yet.
-    std::vector<std::shared_ptr<intercept::Interceptor>> interceptors_;
-    std::mutex interceptors_lock_;
+    using Interceptors = std::vector<std::shared_ptr<intercept::Interceptor>>;
+    /// Those that may have captured a connection that nobody has accepted yet, the newest first.
+    std::atomic<std::shared_ptr<const Interceptors>> interceptors_;
 
     Result<> open_ingress(const config::Config& config);
     io::Task<> follow_interfaces();

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "base/format.h"
+#include "config/names.h"
 #include "control/changes.h"
 #include "control/reports.h"
 #include "control/server.h"
@@ -16,6 +18,21 @@ using namespace io;
 
 // ---- what runs
 
+/// "redirect on 15002 and 15006", one for each.
+static std::vector<std::string> captures_text(const config::Config& config) {
+    std::vector<std::string> out;
+    for (const auto& capture : config.captures) {
+        std::vector<std::string> ports;
+        for (uint16_t port : capture.listen) ports.push_back(std::to_string(port));
+        out.push_back(std::string(config::name_of(capture.type, config::capture_type_names)) +
+                      (capture.only_watch ? ", which only watches"
+                       : capture.proxy    ? " to the proxy at " + capture.proxy->text()
+                       : capture.to_port  ? format(" to port {}", *capture.to_port)
+                                          : " on " + kernel::join_with_and(ports)));
+    }
+    return out;
+}
+
 report::Status Server::status() const {
     const Time now = loop_.now();
     report::Status out{
@@ -25,6 +42,7 @@ report::Status Server::status() const {
         .uptime = seconds(now - started_at_),
         .state = leaving_ ? "leaving" : "running",
         .mode = steering_ ? "steering" : "listening",
+        .captures = captures_text(snapshot_->config()),
         .user = user_ ? user_->name : "",
         .config_path = options_.config_path,
         .listener_port = steering_port_,
@@ -85,10 +103,9 @@ Result<report::Explanation> Server::explain(const Address& client, const Address
     return report_explanation(explanation);
 }
 
-static std::vector<metrics::Answer> answers_of(const Result<std::vector<kernel::Counter>>& all) {
+static std::vector<metrics::Answer> answers_of(const std::vector<kernel::Counter>& all) {
     std::vector<metrics::Answer> out;
-    if (all)
-        for (const auto& one : *all) out.push_back({one.name, one.value});
+    for (const auto& one : all) out.push_back({one.name, one.value});
     return out;
 }
 
@@ -110,13 +127,16 @@ metrics::Input Server::metrics() const {
             for (size_t i = 0; i < group.size(); ++i)
                 input.workers[i % workers_.size()].accept_queue +=
                     loop_.ring().accept_queue(group[i]);
+    for (auto& [capture, answers, by_container] : doors_.counts())
+        input.captures.push_back({capture, answers_of(answers), std::move(by_container)});
     if (!steering_) return input;
     auto& steering = input.steering.emplace();
-    steering.all = answers_of(steering_->counters());
+    steering.all = answers_of(steering_->counters().value_or(std::vector<kernel::Counter>()));
     bool counts_ports = false;
     for (const auto& service : snapshot_->services()) {
         if (!service) continue;
-        steering.by_service[service->name] = answers_of(steering_->counters(service->name));
+        steering.by_service[service->name] =
+            answers_of(steering_->counters(service->name).value_or(std::vector<kernel::Counter>()));
         counts_ports |= service->spec.count_ports;
     }
     if (counts_ports) steering.by_port = steering_->port_counts().value_or(std::vector<uint64_t>());

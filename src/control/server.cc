@@ -200,7 +200,7 @@ void Server::use_captures(const config::Config& config) {
         return one.second == redirect || one.second == tproxy;
     });
     if (!by_rules) return;
-    if (!kernel::may_set_marks())
+    if (!std::exchange(told_of_marks_, true) && !kernel::may_set_marks())
         log_.warn("no_marks",
                   format("own connections cannot bear the mark {:#x}, which takes CAP_NET_ADMIN: "
                          "rules for what leaves this host must leave out uid {} instead",

@@ -186,6 +186,7 @@ class Server {
     OwnDoors own_doors_;
     Doors doors_{loop_, log_};
     Captured captured_;  ///< by the running config
+    bool told_of_marks_ = false;
     std::optional<health::Health> health_;
     std::optional<resolve::Resolver> resolver_;
     std::vector<std::unique_ptr<worker::Worker>> workers_;

@@ -429,7 +429,8 @@ Result<Report> Interceptor::report() {
     Report report;
     TRY_TO(counters, program_.counters());
     TRY_TO(open, program_.connections());
-    TRY_TO(numbers, program_.counts_by_number());
+    TRY_TO(by_container, counts_by_container());
+    report.by_container = std::move(by_container);
     for (const auto& counter : counters) {
         if (counter.name == "redirected")
             report.redirected = counter.value;
@@ -447,9 +448,15 @@ Result<Report> Interceptor::report() {
         ++report.by_netns[one.netns == program_.netns() ? "proxify's" : format("{}", one.netns)];
         ++report.by_source[source_text(one)];
     }
-    for (uint32_t i = 0; i < capture_.containers.size() && i + 1 < numbers.size(); ++i)
-        report.by_container[container_text(i + 1)] += numbers[i + 1];
     return report;
+}
+
+Result<std::map<std::string, uint64_t>> Interceptor::counts_by_container() const {
+    TRY_TO(numbers, program_.counts_by_number());
+    std::map<std::string, uint64_t> counts;
+    for (uint32_t i = 0; i < capture_.containers.size() && i + 1 < numbers.size(); ++i)
+        counts[container_text(i + 1)] += numbers[i + 1];
+    return counts;
 }
 
 void Interceptor::write_report() {

@@ -64,6 +64,9 @@ class Interceptor {
     }
 
     Result<Report> report();
+    /// What was captured so far, by the container that was dialled; cheap.
+    Result<std::map<std::string, uint64_t>> counts_by_container() const;
+    Result<std::vector<kernel::Counter>> counters() const { return program_.counters(); }
 
   private:
     /// What was learnt of a container, on the follower's thread.

@@ -201,6 +201,21 @@ std::vector<int> needed_for_reload(const Work& work) {
     return needed;
 }
 
+static const char* name_of_capability(int capability) {
+    switch (capability) {
+        case CAP_BPF:
+            return "CAP_BPF";
+        case CAP_NET_ADMIN:
+            return "CAP_NET_ADMIN";
+        case CAP_NET_RAW:
+            return "CAP_NET_RAW";
+        case CAP_PERFMON:
+            return "CAP_PERFMON";
+        default:
+            return "CAP_NET_BIND_SERVICE";
+    }
+}
+
 Result<std::vector<std::string>> become(const User& user, std::span<const int> capabilities) {
     // glibc makes every thread of the process take these steps. A thread that becomes an ordinary
     // user loses its capabilities then, but for those that it asked to keep, which only this one
@@ -221,7 +236,7 @@ Result<std::vector<std::string>> become(const User& user, std::span<const int> c
         const uint32_t bit = CAP_TO_MASK(capability) & have[word].permitted;
         kept[word].permitted |= bit;
         kept[word].effective |= bit;
-        if (bit) names.emplace_back(capability == CAP_BPF ? "CAP_BPF" : "CAP_NET_BIND_SERVICE");
+        if (bit) names.emplace_back(name_of_capability(capability));
     }
     if (capabilities_call(SYS_capset, kept) != 0) return fail(cannot_become(user, "capset"));
     prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0);

@@ -249,6 +249,21 @@ constexpr Metric<Steering> of_kernel_by_port[] = {
      }},
 };
 
+constexpr Metric<Capture> of_captures[] = {
+    {"proxify_capture_kernel_events_total", Type::counter,
+     "Connects, or packets, by what a program of a capture did with them.",
+     [](Page& page, const Capture& it) {
+         for (const auto& [name, count] : it.answers)
+             page.add(with(label("capture", it.name), "answer", name), count);
+     }},
+    {"proxify_capture_container_connections_total", Type::counter,
+     "Connections to a container that were captured.",
+     [](Page& page, const Capture& it) {
+         for (const auto& [container, count] : it.by_container)
+             page.add(with(label("capture", it.name), "container", container), count);
+     }},
+};
+
 constexpr Metric<WorkerThing> of_workers[] = {
     {"proxify_worker_sessions", Type::gauge, "Sessions that the worker carries.",
      [](Page& page, const WorkerThing& it) { page.add(it.labels, it.worker.sessions); }},
@@ -258,6 +273,12 @@ constexpr Metric<WorkerThing> of_workers[] = {
     {"proxify_worker_accept_queue_clients", Type::gauge,
      "Clients who wait in the kernel's queue to be accepted.",
      [](Page& page, const WorkerThing& it) { page.add(it.labels, it.worker.accept_queue); }},
+    {"proxify_worker_accepted_total", Type::counter,
+     "Connections that it accepted, by the door that they came in by.",
+     [](Page& page, const WorkerThing& it) {
+         for (const auto& [door, count] : it.worker.accepted)
+             page.add(with(it.labels, "door", door), count);
+     }},
     {"proxify_worker_accept_pauses_total", Type::counter,
      "Times the worker stopped accepting, for want of room or descriptors.",
      [](Page& page, const WorkerThing& it) { page.add(it.labels, it.worker.accept_pauses); }},
@@ -338,6 +359,7 @@ std::string render(const Input& input) {
         write(page, of_kernel_by_service, by_service);
         write(page, of_kernel_by_port, std::span(&*input.steering, 1));
     }
+    if (!input.captures.empty()) write(page, of_captures, input.captures);
     write(page, of_workers, workers);
     return page.take();
 }
@@ -354,6 +376,7 @@ std::vector<Family> families() {
     add(of_kernel);
     add(of_kernel_by_service);
     add(of_kernel_by_port);
+    add(of_captures);
     add(of_workers);
     return all;
 }

@@ -37,6 +37,13 @@ struct Steering {
     std::vector<uint64_t> by_port = {};  ///< connections steered, by port number; may be empty
 };
 
+/// What the programs of a capture counted.
+struct Capture {
+    std::string_view name;  ///< "connect"
+    std::vector<Answer> answers;
+    std::map<std::string, uint64_t> by_container = {};
+};
+
 /// What cannot be read where it is counted.
 struct Input {
     std::string version;
@@ -47,6 +54,7 @@ struct Input {
     std::shared_ptr<const routing::Snapshot> snapshot;
     std::vector<stats::Worker> workers = {};  ///< labelled by their numbers
     std::optional<Steering> steering = {};    ///< with steering only
+    std::vector<Capture> captures = {};       ///< those that have programs
 };
 
 std::string render(const Input& input);

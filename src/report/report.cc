@@ -71,9 +71,9 @@ static Result<T> read(std::string_view text) {
 }
 
 DESCRIBE(Reload, number, at, state, text, warnings)
-DESCRIBE(Status, version, pid, started_at, uptime, state, mode, user, config_path, listener_port,
-         workers, services, services_down, targets, targets_up, ports, sessions, sessions_so_far,
-         log_dropped, is_behind, reload)
+DESCRIBE(Status, version, pid, started_at, uptime, state, mode, captures, user, config_path,
+         listener_port, workers, services, services_down, targets, targets_up, ports, sessions,
+         sessions_so_far, log_dropped, is_behind, reload)
 DESCRIBE(Service, name, state, ports, addresses, is_default, balance, when_down, targets,
          targets_up, sessions, sessions_max, waiting, sessions_so_far, failures_so_far,
          bytes_to_target, bytes_to_client, connect_p50, connect_p99)

@@ -29,8 +29,9 @@ struct Status {
     int pid = 0;
     double started_at = 0;
     double uptime = 0;
-    std::string state;  ///< "running", "leaving"
-    std::string mode;   ///< "steering", "listening"
+    std::string state;                  ///< "running", "leaving"
+    std::string mode;                   ///< "steering", "listening"
+    std::vector<std::string> captures;  ///< "redirect on 15002 and 15006"
     std::string user;
     std::string config_path;
     std::optional<uint16_t> listener_port;  ///< with steering

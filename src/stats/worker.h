@@ -3,6 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 namespace proxify::stats {
 
@@ -18,7 +21,9 @@ struct Worker {
     uint64_t pipes = 0;          ///< open, lent or idle
     uint64_t pipes_lent = 0;
     uint64_t pipes_max = 0;
-    uint64_t pipes_refused = 0;         ///< times bulk was copied because none was to be had
+    uint64_t pipes_refused = 0;  ///< times bulk was copied because none was to be had
+    /// Connections that it accepted, by the door that they came in by.
+    std::vector<std::pair<std::string_view, uint64_t>> accepted = {};
     uint64_t completion_overflows = 0;  ///< turns that began with more events than the ring holds
 };
 

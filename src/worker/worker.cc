@@ -51,6 +51,10 @@ void Worker::use(Shares shares) {
 
 stats::Worker Worker::stats() const {
     const Pipes& pipes = loop_.pipes();
+    std::vector<std::pair<std::string_view, uint64_t>> accepted;
+    for (size_t i = 0; i < accepted_.size(); ++i)
+        if (accepted_[i] > 0)
+            accepted.emplace_back(capture::name_of(static_cast<capture::Door>(i)), accepted_[i]);
     return {.number = options_.number,
             .sessions = session_count_,
             .sessions_max = sessions_max_,
@@ -61,6 +65,7 @@ stats::Worker Worker::stats() const {
             .pipes_lent = pipes.lent(),
             .pipes_max = pipes.count_max(),
             .pipes_refused = pipes.times_refused(),
+            .accepted = std::move(accepted),
             .completion_overflows = loop_.ring().times_overflowed()};
 }
 
@@ -95,6 +100,7 @@ Task<> Worker::serve(std::shared_ptr<Door> door) {
         int accepted = co_await door->listener.accept();
         if (accepted >= 0) {
             complained = false;
+            ++accepted_[static_cast<size_t>(door->kind)];
             Socket socket(loop_.ring(), static_cast<Handle>(accepted));
             const uint16_t port = door->listener.address().port;
             auto arrival = capture::arrive(std::move(socket), door->kind, port, options_.origins);

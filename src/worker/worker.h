@@ -3,6 +3,7 @@
 // by message (Loop::post); it shares nothing with them but atomic counters and snapshots.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <functional>
 #include <map>
@@ -126,7 +127,8 @@ class Worker {
     Gauge session_count_;
     Gauge sessions_max_;
     Gauge accept_pauses_;
-    size_t doors_open_ = 0;  ///< with those that are being emptied
+    std::array<Gauge, capture::door_count> accepted_;  ///< by door
+    size_t doors_open_ = 0;                            ///< with those that are being emptied
     bool draining_ = false;
     bool overdue_ = false;  ///< the deadline of the drain has passed
     io::Signal drained_{loop_};

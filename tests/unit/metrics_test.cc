@@ -91,15 +91,18 @@ Input full_input() {
                      .pipes_lent = 57,
                      .pipes_max = 58,
                      .pipes_refused = 59,
+                     .accepted = {{"steering", 63}, {"redirect", 64}},
                      .completion_overflows = 60},
                     {.number = 1, .sessions = 61}},
         .steering = metrics::Steering{.all = {{"steered", 71}, {"denied", 72}},
                                       .by_service = {{"web", {{"steered", 73}, {"denied", 74}}}},
-                                      .by_port = [] {
-                                          std::vector<uint64_t> counts(65536);
-                                          counts[80] = 75;
-                                          return counts;
-                                      }()}};
+                                      .by_port =
+                                          [] {
+                                              std::vector<uint64_t> counts(65536);
+                                              counts[80] = 75;
+                                              return counts;
+                                          }()},
+        .captures = {{"connect", {{"redirected", 76}, {"seen", 77}}, {{"web", 78}}}}};
 }
 
 /// Names in a text that look like ours: `proxify_` and more. A wildcard has none.
