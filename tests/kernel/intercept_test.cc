@@ -120,7 +120,7 @@ TEST_CASE("[B-01] without a proxy connections are only seen, and said with --sho
     }
     auto loud = scene.intercept({"--show-events"});
     CHECK(scene.answered() == "target");
-    CHECK(eventually([&] { return contains(loud.err(), "original_dst=203.0.113.7:80 seen"); }, 1s));
+    CHECK(eventually([&] { return contains(loud.err(), "original_dst=203.0.113.7:80 seen"); }, 5s));
     CHECK(end(loud, SIGTERM) == 0);
 }
 
