@@ -129,7 +129,7 @@ std::vector<Owners> find_owners(const Address& address) {
     struct stat here{};
     stat("/proc/thread-self/ns/net", &here);
     if (auto one = ask_here(address, here.st_ino)) found.push_back(*one);
-    if (!address.ip.is_loopback())
+    if (found.empty() && !address.ip.is_loopback())
         for (auto [netns, pid] : all_namespaces(pids))
             if (netns != here.st_ino)
                 if (auto one = ask_there(address, netns, pid)) found.push_back(*one);

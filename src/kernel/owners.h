@@ -23,10 +23,10 @@ struct Owners {
     std::string name;     ///< of one of them: "socat (pid 812)"
 };
 
-/// The processes that listen at `address`; none when nobody does. A loopback address is looked for
-/// in the network namespace of the calling thread; another one in every namespace that has it.
-/// Walks through all of /proc and visits namespaces with a thread: not for a thread that must not
-/// wait.
+/// The processes that listen at `address`; none when nobody does. It is looked for in the network
+/// namespace of the calling thread; and if nobody listens there, and it is no loopback address, in
+/// every other one that has it. Walks through all of /proc and visits namespaces with a thread: not
+/// for a thread that must not wait.
 std::vector<Owners> find_owners(const Address& address);
 
 }  // namespace proxify::kernel

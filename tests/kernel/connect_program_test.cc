@@ -611,10 +611,10 @@ TEST_CASE("a proxy in another network namespace is found, and hears where the cl
     auto proxies = TestCgroup::create();
     auto there = Namespace::create();
     // An end of the cable goes to where a process is.
-    const pid_t anchor = proxies.start(there, [] { pause(); });
+    const Process anchor(proxies.start(there, [] { pause(); }));
     REQUIRE(eventually([&] {
         struct stat about{};
-        return stat(("/proc/" + std::to_string(anchor) + "/ns/net").c_str(), &about) == 0 &&
+        return stat(("/proc/" + std::to_string(anchor.pid) + "/ns/net").c_str(), &about) == 0 &&
                about.st_ino == there.inode();
     }));
     auto ip = [](const Namespace& where, const std::string& words) {
@@ -622,19 +622,19 @@ TEST_CASE("a proxy in another network namespace is found, and hears where the cl
         INFO(done.err);
         REQUIRE(done.exit_code == 0);
     };
-    ip(scene.inside, "link add here type veth peer name there netns " + std::to_string(anchor));
+    ip(scene.inside, "link add here type veth peer name there netns " + std::to_string(anchor.pid));
     ip(scene.inside, "addr add 198.51.100.1/30 dev here");
     ip(scene.inside, "link set here up");
     ip(there, "addr add 198.51.100.2/30 dev there");
     ip(there, "link set there up");
 
     auto program = capture(scene, {.destinations = {destination("203.0.113.7:80")},
-                                   .proxy_v4 = "198.51.100.2:8888",
+                                   .proxy_v4 = "198.51.100.2:18888",
                                    .settings = {.has_foreign_proxy = true}});
     value_of(program.answer_in(proxies.fd()));
     auto said = proxies.run(there, [&]() -> std::string {
-        auto listener = listen_at(there, "0.0.0.0:8888");
-        auto owners = kernel::find_owners(*Address::parse("198.51.100.2:8888"));
+        auto listener = listen_at(there, "0.0.0.0:18888");
+        auto owners = kernel::find_owners(*Address::parse("198.51.100.2:18888"));
         if (owners.size() != 1 || owners[0].pids != std::set{getpid()}) return "another owner";
         scene.cgroup.start(scene.inside, [] { call("203.0.113.7:80"); });
         auto accepted = accept_at(listener.get());
@@ -645,8 +645,6 @@ TEST_CASE("a proxy in another network namespace is found, and hears where the cl
         return accepted.client.ip.text() + " to " + Address::from_sockaddr(original).text();
     });
     CHECK(said == "198.51.100.1 to 203.0.113.7:80");
-    kill(anchor, SIGKILL);
-    waitpid(anchor, nullptr, 0);
 }
 
 TEST_CASE("a direct call from a port that was redirected before has no original destination") {
@@ -790,21 +788,19 @@ TEST_CASE("the owners of a listener are found, also in another network namespace
     int ends[2];
     REQUIRE(pipe2(ends, O_CLOEXEC) == 0);
     auto out = Fd::adopt(ends[0]), in = Fd::adopt(ends[1]);
-    const pid_t owner = parent.start(scene.inside, [&] {
-        auto listener = listen_at(scene.inside, "0.0.0.0:8888");
+    const Process owner(parent.start(scene.inside, [&] {
+        auto listener = listen_at(scene.inside, "0.0.0.0:18887");
         (void)!write(in.get(), "x", 1);
         pause();
-    });
+    }));
     char byte;
     REQUIRE(read(out.get(), &byte, 1) == 1);
-    auto owners = kernel::find_owners(*Address::parse("203.0.113.9:8888"));
+    auto owners = kernel::find_owners(*Address::parse("203.0.113.9:18887"));
     REQUIRE(owners.size() == 1);
-    CHECK(owners[0].pids == std::set<int>{owner});
+    CHECK(owners[0].pids == std::set<int>{owner.pid});
     CHECK(owners[0].netns == scene.inside.inode());
-    CHECK(kernel::find_owners(*Address::parse("203.0.113.9:8889")).empty());
-    CHECK(kernel::find_owners(*Address::parse("127.0.0.1:8888")).empty());  // not here
+    CHECK(kernel::find_owners(*Address::parse("203.0.113.9:18886")).empty());
+    CHECK(kernel::find_owners(*Address::parse("127.0.0.1:18887")).empty());  // not here
     scene.inside.run(
-        [&] { CHECK(kernel::find_owners(*Address::parse("127.0.0.1:8888")).size() == 1); });
-    kill(owner, SIGKILL);
-    waitpid(owner, nullptr, 0);
+        [&] { CHECK(kernel::find_owners(*Address::parse("127.0.0.1:18887")).size() == 1); });
 }

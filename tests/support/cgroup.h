@@ -2,11 +2,14 @@
 // TestCgroup: a folder of the host's cgroup2 tree, to attach programs to and to put processes in.
 #pragma once
 
+#include <signal.h>
 #include <sys/types.h>
+#include <sys/wait.h>
 
 #include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "base/fd.h"
 #include "support/namespace.h"
@@ -38,6 +41,18 @@ class TestCgroup {
     TestCgroup() = default;
     std::string path_;
     Fd fd_;
+};
+
+/// A process that ends with its scope.
+struct Process {
+    explicit Process(pid_t started) : pid(started) {}
+    Process(Process&& other) noexcept : pid(std::exchange(other.pid, -1)) {}
+    ~Process() {
+        if (pid <= 0) return;
+        kill(pid, SIGKILL);
+        waitpid(pid, nullptr, 0);
+    }
+    pid_t pid;
 };
 
 /// The folder where cgroup2 is mounted; throws Missing where it is not.
