@@ -250,7 +250,7 @@ constexpr Metric<Steering> of_kernel_by_port[] = {
 };
 
 constexpr Metric<Capture> of_captures[] = {
-    {"proxify_capture_kernel_events_total", Type::counter,
+    {"proxify_capture_events_total", Type::counter,
      "Connects, or packets, by what a program of a capture did with them.",
      [](Page& page, const Capture& it) {
          for (const auto& [name, count] : it.answers)

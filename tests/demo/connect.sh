@@ -8,7 +8,7 @@ demo_take_down() { rmdir "$cgroup" 2>/dev/null || :; }
 # A program of the cgroup.
 caught() {
     printf '    in the cgroup $ %s\n' "$*"
-    ip netns exec "$here" sh -c "echo \$\$ >$cgroup/cgroup.procs && exec \"\$@\"" sh "$@" 2>&1 | sed 's/^/    /'
+    nsenter --net="/run/netns/$here" sh -c "echo \$\$ >$cgroup/cgroup.procs && exec \"\$@\"" sh "$@" 2>&1 | sed 's/^/    /'
 }
 
 say 'A service at 198.51.100.1:8080, and a proxy at 127.0.0.1:8888 that knows one thing to say:'

@@ -12,14 +12,16 @@ started=()
 
 say() { printf '\n%s\n' "$*"; }
 
+# nsenter and not `ip netns exec`, which hides the cgroups.
+#
 # Shows a command and runs it on the host where proxify is; `client` runs one on the other.
 run() {
     printf '    $ %s\n' "$*"
-    ip netns exec "$here" "$@" 2>&1 | sed 's/^/    /'
+    nsenter --net="/run/netns/$here" "$@" 2>&1 | sed 's/^/    /'
 }
 client() {
     printf '    client $ %s\n' "$*"
-    ip netns exec "$there" "$@" 2>&1 | sed 's/^/    /'
+    nsenter --net="/run/netns/$there" "$@" 2>&1 | sed 's/^/    /'
 }
 
 # start NAME COMMAND...: in the background; what it prints goes to $stage/NAME.
@@ -27,7 +29,7 @@ start() {
     local name=$1
     shift
     printf '    $ %s &\n' "$*"
-    ip netns exec "$here" "$@" >"$stage/$name" 2>&1 &
+    nsenter --net="/run/netns/$here" "$@" >"$stage/$name" 2>&1 &
     started+=($!)
 }
 
@@ -45,7 +47,7 @@ await() {
 # await_listener PORT
 await_listener() {
     for _ in $(seq 200); do
-        [ -z "$(ip netns exec "$here" ss -Hltn "sport = :$1")" ] || return 0
+        [ -z "$(nsenter --net="/run/netns/$here" ss -Hltn "sport = :$1")" ] || return 0
         sleep 0.05
     done
     echo "nobody listens on port $1" >&2
@@ -109,6 +111,6 @@ set_up() {
     ip -n "$there" link set cable up
 }
 
-proxify=$PWD/proxify echo_server=$PWD/build/tests/echo
+proxify=${PROXIFY:-$PWD/proxify} echo_server=${ECHO_SERVER:-$PWD/build/tests/echo}
 socket=$stage/admin.sock
 set_up

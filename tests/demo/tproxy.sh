@@ -15,8 +15,8 @@ ip -n "$here" link set behind up
 ip -n "$server" link set behind up
 ip -n "$server" route add default via 203.0.113.1
 ip -n "$there" route add default via 198.51.100.1
-ip netns exec "$here" sysctl -qw net.ipv4.ip_forward=1
-ip netns exec "$server" "$echo_server" --name the-server --at 203.0.113.80 8080 >"$stage/server" 2>&1 &
+nsenter --net="/run/netns/$here" sysctl -qw net.ipv4.ip_forward=1
+nsenter --net="/run/netns/$server" "$echo_server" --name the-server --at 203.0.113.80 8080 >"$stage/server" 2>&1 &
 started+=($!)
 
 say 'proxify takes what passes through for port 8080, and dials from the address of the client:'

@@ -577,7 +577,7 @@ TEST_CASE("thousands of sessions are listed while traffic flows, and traffic har
     const auto status = proxify.ask({"status"});
     INFO(status.err);
     CHECK(status.exit_code == 0);
-    CHECK(now() - asked < 10s);
+    CHECK(now() - asked < 30s);  // it stands behind them, and the machine may be busy
 #if __has_feature(address_sanitizer)
     const size_t room = 600'000'000;  // what is freed is kept for a while
 #else
