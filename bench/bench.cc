@@ -27,8 +27,9 @@ namespace {
 constexpr const char* help =
     "usage: bench [option]...\n"
     "  --quick            once, and briefly: shows that everything works, not how fast it is\n"
-    "  --only LIST        groups or rows: ping,connect,bulk,copy,idle,listed,ports,reload or "
-    "ping-64-1000\n"
+    "  --only LIST        groups or rows: ping,connect,bulk,copy,idle,listed,ports,reload,"
+    "doors or\n"
+    "                     ping-64-1000\n"
     "  --sets LIST        pinned,free\n"
     "  --subjects LIST    direct,proxify,proxify-b,haproxy,haproxy-splice,nginx\n"
     "  --repeat N         repetitions, each with all subjects in turn (default 3)\n"
@@ -87,6 +88,8 @@ Result<World> look_around(const Arguments& arguments) {
     char folder[] = "/tmp/proxify-bench-XXXXXX";
     if (!mkdtemp(folder)) return fail(Error::from_errno(errno, "cannot make a folder in /tmp"));
     world.folder = folder;
+    if (auto root = cgroup2_root(); !root.empty())
+        world.cgroup = root / std::filesystem::path(folder).filename();
     return world;
 }
 
@@ -301,6 +304,8 @@ int run(int argc, char** argv) {
     auto code = work_in();
     std::error_code ignored;
     std::filesystem::remove_all(world->folder, ignored);
+    // One that the arena was killed over; another way it is gone by now.
+    if (!world->cgroup.empty()) rmdir(world->cgroup.c_str());
     if (!code) return std::cerr << code.error().text() << "\n", 1;
     return *code;
 }

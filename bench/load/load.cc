@@ -49,16 +49,26 @@ Meter::Meter(const Options& options)
           std::chrono::duration<double>(options.seconds))) {
     // The clock of another process: all its threads, those of the kernel that work for it and
     // those that have ended too.
-    for (int pid : options.watched) {
-        clockid_t clock;
-        if (clock_getcpuclockid(pid, &clock) != 0) die(format("there is no process {}", pid));
-        watched_.push_back(clock);
+    for (auto [pids, clocks] :
+         {std::pair(&options.watched, &watched_), std::pair(&options.watched_beside, &beside_)}) {
+        for (int pid : *pids) {
+            clockid_t clock;
+            if (clock_getcpuclockid(pid, &clock) != 0) die(format("there is no process {}", pid));
+            clocks->push_back(clock);
+        }
     }
+}
+
+static double sum_of(const std::vector<clockid_t>& clocks) {
+    double sum = 0;
+    for (auto clock : clocks) sum += seconds_of(clock);
+    return sum;
 }
 
 void Meter::open() {
     open_ = true;
-    watched_cpu_ = -cpu_of_watched();
+    watched_cpu_ = -sum_of(watched_);
+    beside_cpu_ = -sum_of(beside_);
     own_cpu_ = -seconds_of(CLOCK_PROCESS_CPUTIME_ID);
     opened_ = Clock::now();
 }
@@ -66,7 +76,8 @@ void Meter::open() {
 void Meter::close() {
     open_ = false;
     closed_ = Clock::now();
-    watched_cpu_ += cpu_of_watched();
+    watched_cpu_ += sum_of(watched_);
+    beside_cpu_ += sum_of(beside_);
     own_cpu_ += seconds_of(CLOCK_PROCESS_CPUTIME_ID);
 }
 
@@ -74,19 +85,17 @@ double Meter::seconds() const {
     return std::chrono::duration<double>(closed_ - opened_).count();
 }
 
-double Meter::cpu_of_watched() const {
-    double sum = 0;
-    for (auto clock : watched_) sum += seconds_of(clock);
-    return sum;
-}
-
 // ---- dialling
 
 Dialer::Dialer(const Options& options, Errors& errors) : options_(options), errors_(errors) {
-    in_addr address;
-    if (inet_pton(AF_INET, options.address.c_str(), &address) != 1)
-        die(format("{} is no IPv4 address", options.address));
-    base_ = ntohl(address.s_addr);
+    auto read = [](const std::string& text) {
+        in_addr address;
+        if (inet_pton(AF_INET, text.c_str(), &address) != 1)
+            die(format("{} is no IPv4 address", text));
+        return ntohl(address.s_addr);
+    };
+    base_ = read(options.address);
+    if (!options.from.empty()) from_ = read(options.from);
 }
 
 Fd Dialer::open(int type, uint16_t port, int& result) {
@@ -102,6 +111,15 @@ Fd Dialer::open(int type, uint16_t port, int& result) {
     uint32_t turn = turn_++;
     uint32_t range = options_.last_port - options_.first_port + 1u;
     if (port == 0) port = static_cast<uint16_t>(options_.first_port + turn % range);
+    if (from_) {
+        // The port is chosen at connect, when it is known what it must not be used for.
+        setsockopt(fd.get(), IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+        auto own = from_ + turn % static_cast<uint32_t>(options_.from_addresses);
+        sockaddr_in from{
+            .sin_family = AF_INET, .sin_port = 0, .sin_addr = {htonl(own)}, .sin_zero = {}};
+        result = bind(fd.get(), reinterpret_cast<sockaddr*>(&from), sizeof from) < 0 ? errno : 0;
+        if (result) return fd;
+    }
     auto host = base_ + turn % static_cast<uint32_t>(options_.addresses);
     sockaddr_in to{
         .sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(host)}, .sin_zero = {}};
@@ -185,6 +203,7 @@ Line& Line::add(const Histogram& histogram, const std::string& prefix) {
 Line& Line::add(const Meter& meter) {
     add("seconds", meter.seconds());
     add("watched_cpu_s", meter.watched_cpu());
+    add("beside_cpu_s", meter.beside_cpu());
     return add("load_cpu_s", meter.own_cpu());
 }
 
@@ -199,6 +218,8 @@ static Options read_options(const Arguments& arguments) {
     Options options;
     options.address = arguments.text("address", options.address);
     options.addresses = std::max(1, static_cast<int>(arguments.number("addresses", 1)));
+    options.from = arguments.text("from");
+    options.from_addresses = std::max(1, static_cast<int>(arguments.number("from-addresses", 1)));
     options.first_port = static_cast<uint16_t>(arguments.number("port", options.first_port));
     options.last_port = static_cast<uint16_t>(arguments.number("last-port", options.first_port));
     options.connections = static_cast<int>(arguments.number("connections", 1));
@@ -210,6 +231,7 @@ static Options read_options(const Arguments& arguments) {
     options.steps = arguments.numbers("steps");
     options.count = static_cast<int>(arguments.number("count", 1000));
     options.watched = arguments.numbers("watch");
+    options.watched_beside = arguments.numbers("watch-beside");
     options.tally_fd = static_cast<int>(arguments.number("tally-fd", -1));
     if (options.size == 0 || options.size > Pattern::longest) die("--size: from 1 to 262144");
     if (options.connections < 1 || options.last_port < options.first_port)
@@ -218,10 +240,11 @@ static Options read_options(const Arguments& arguments) {
 }
 
 static int run_load(int argc, char** argv) {
-    constexpr Known known[] = {{"address"},     {"addresses"}, {"port"},    {"last-port"},
-                               {"connections"}, {"size"},      {"seconds"}, {"warm-up"},
-                               {"steps"},       {"count"},     {"watch"},   {"tally-fd"},
-                               {"up", true},    {"down", true}};
+    constexpr Known known[] = {{"address"},     {"addresses"},      {"port"},     {"last-port"},
+                               {"connections"}, {"size"},           {"seconds"},  {"warm-up"},
+                               {"steps"},       {"count"},          {"watch"},    {"watch-beside"},
+                               {"from"},        {"from-addresses"}, {"tally-fd"}, {"up", true},
+                               {"down", true}};
     auto arguments = Arguments::parse(argc, argv, known);
     if (!arguments) die(arguments.error().text());
     auto options = read_options(*arguments);

@@ -20,15 +20,19 @@ struct Options {
     uint16_t first_port = 5001;
     uint16_t last_port = 5001;
 
+    std::string from;  ///< addresses of our own, in turn; empty: the kernel's choice
+    int from_addresses = 1;
+
     int connections = 1;
     size_t size = 64;  ///< of one message
     double seconds = 1;
     double warm_up = 0.2;
     bool client_sends = false;  ///< bulk
     bool target_sends = false;
-    std::vector<int> steps;    ///< idle
-    int count = 1000;          ///< ports
-    std::vector<int> watched;  ///< processes whose CPU time is told
+    std::vector<int> steps;           ///< idle
+    int count = 1000;                 ///< ports
+    std::vector<int> watched;         ///< processes whose CPU time is told
+    std::vector<int> watched_beside;  ///< others, whose sum is told by itself
     int tally_fd = -1;
 };
 
@@ -70,18 +74,18 @@ class Meter {
 
     double seconds() const;
     double watched_cpu() const { return watched_cpu_; }
+    double beside_cpu() const { return beside_cpu_; }
     double own_cpu() const { return own_cpu_; }
 
   private:
-    double cpu_of_watched() const;
-
     Clock::duration warm_up_;
     Clock::duration length_;
-    std::vector<clockid_t> watched_;
+    std::vector<clockid_t> watched_, beside_;
     bool open_ = false;
     Moment opened_;
     Moment closed_;
     double watched_cpu_ = 0;
+    double beside_cpu_ = 0;
     double own_cpu_ = 0;
 };
 
@@ -104,6 +108,7 @@ class Dialer {
     const Options& options_;
     Errors& errors_;
     uint32_t base_;
+    uint32_t from_ = 0;
     uint32_t turn_ = 0;
 };
 

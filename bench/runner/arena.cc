@@ -10,13 +10,16 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <fstream>
 #include <map>
 #include <sstream>
+#include <thread>
 
 #include "base/fd.h"
 #include "base/format.h"
@@ -98,6 +101,52 @@ Result<> enter_fresh_network(const NetworkOptions& options) {
     // Every kernel has reno. A host's own choice may be bbr, which sends by timers: over loopback
     // they would be what is measured.
     TRY(write_setting(ipv4 + "tcp_congestion_control", "reno"));
+    return {};
+}
+
+Result<Fd> make_network() {
+    // A thread changes its namespace alone, and is gone afterwards.
+    Result<Fd> made = Fd();
+    std::thread([&] {
+        if (auto entered = enter_fresh_network({}); !entered) {
+            made = fail(entered.error());
+            return;
+        }
+        made = Fd::adopt(open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
+        if (!*made) made = fail(Error::from_errno(errno, "cannot open a network namespace"));
+    }).join();
+    return made;
+}
+
+// ---- the cgroup
+
+std::string cgroup2_root() {
+    std::ifstream mounts("/proc/self/mounts");
+    std::string line;
+    while (std::getline(mounts, line)) {
+        std::istringstream words(line);
+        std::string device, folder, type;
+        if (words >> device >> folder >> type && type == "cgroup2") return folder;
+    }
+    return {};
+}
+
+Result<Cgroup> Cgroup::make(const std::string& folder) {
+    if (mkdir(folder.c_str(), 0755) < 0)
+        return fail(Error::from_errno(errno, "cannot make the cgroup " + folder));
+    return Cgroup(folder);
+}
+
+Result<> Cgroup::remove() {
+    if (folder_.empty()) return {};
+    // Who has just ended leaves it a moment later.
+    auto until = std::chrono::steady_clock::now() + std::chrono::seconds(2);
+    while (rmdir(folder_.c_str()) < 0 && errno != ENOENT) {
+        if (errno != EBUSY || std::chrono::steady_clock::now() > until)
+            return fail(Error::from_errno(errno, "cannot remove the cgroup " + folder_));
+        usleep(1000);
+    }
+    folder_.clear();
     return {};
 }
 

@@ -9,8 +9,10 @@
 
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "base/fd.h"
 #include "base/result.h"
 
 namespace proxify::bench {
@@ -29,6 +31,30 @@ struct NetworkOptions {
 
 /// Moves this process, and so all it starts from now on, into a new network with a loopback.
 Result<> enter_fresh_network(const NetworkOptions& options);
+
+/// Another network with a loopback, for processes that are to be on another host. It is gone once
+/// nobody holds it or is in it.
+Result<Fd> make_network();
+
+/// A cgroup below the root of the cgroup2 tree, so that what is attached to it meets nobody but
+/// those who are put into it.
+class Cgroup {
+  public:
+    static Result<Cgroup> make(const std::string& folder);
+    Cgroup(Cgroup&& other) noexcept : folder_(std::exchange(other.folder_, {})) {}
+    Cgroup& operator=(Cgroup&&) = delete;
+    ~Cgroup() { static_cast<void>(remove()); }
+
+    const std::string& folder() const { return folder_; }
+    /// Fails while a process is in it.
+    Result<> remove();
+
+  private:
+    explicit Cgroup(std::string folder) : folder_(std::move(folder)) {}
+    std::string folder_;
+};
+/// Where cgroup2 is mounted; empty where it is not.
+std::string cgroup2_root();
 
 /// The processes of the arena, ours excepted; all of them, or those that descend from `ancestor`.
 std::vector<int> processes();

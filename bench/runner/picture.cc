@@ -274,6 +274,7 @@ std::map<std::string, std::string> render_pictures(const About& about, const Res
     std::map<std::string, std::string> pictures;
     if (auto drawn = overview(about, results); !drawn.empty()) pictures["overview.svg"] = drawn;
     for (const auto& group : all_groups()) {
+        if (group.compares_rows) continue;
         for (bool pinned : {true, false}) {
             std::vector<Row> rows;
             std::ranges::copy_if(results.rows(), std::back_inserter(rows), [&](const Row& row) {

@@ -21,8 +21,16 @@ namespace proxify::bench {
 
 using SteadyClock = std::chrono::steady_clock;
 
+static bool enter_cgroup(const std::string& folder) {
+    Fd file = Fd::adopt(open((folder + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC));
+    return file && write(file.get(), "0", 1) == 1;
+}
+
 static void become(const Command& command, int input, int output) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if ((command.network >= 0 && setns(command.network, CLONE_NEWNET) < 0) ||
+        (!command.cgroup.empty() && !enter_cgroup(command.cgroup)))
+        _exit(126);
     setpgid(0, 0);  // Ctrl-C is for the runner; it stops us in order
     if (!command.cores.empty()) {
         cpu_set_t cores;

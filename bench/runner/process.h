@@ -20,6 +20,8 @@ struct Command {
     std::string log;         ///< file for its standard error, and output unless that is read
     bool talks = false;      ///< we read its output and write its input
     std::vector<int> keeps;  ///< descriptors that it inherits under the same numbers
+    int network = -1;        ///< network namespace it runs in; negative: ours
+    std::string cgroup;      ///< folder of the cgroup it runs in; empty: ours
 };
 
 class Process {

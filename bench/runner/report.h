@@ -45,7 +45,8 @@ std::string render_table(const About& about, const Results& results,
 std::string render_json(const About& about, const Results& results,
                         const std::vector<Judgement>& goals);
 
-/// One picture for each group and set that was measured: file name to SVG.
+/// One picture for each group and set that was measured: file name to SVG. None of groups that do
+/// not compare programs.
 std::map<std::string, std::string> render_pictures(const About& about, const Results& results);
 
 std::string number_text(double value, int decimals);

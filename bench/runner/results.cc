@@ -56,6 +56,20 @@ const std::vector<Group>& all_groups() {
           {"effect_max", "longest time to take effect, ms", false, 1e3, 1},
           {"worst", "worst latency of a client, ms", false, 1e-3, 1},
           {"rate", "live connections, thousands/s", true, 1e-3, 1}}},
+        {"doors",
+         "Doors of proxify: connect, exchange one message, close; beside the listener",
+         {{"rate", "thousands/s", true, 1e-3, 2},
+          {"cpu", "proxify's CPU, µs", false, 1e6, 1},
+          {"all", "CPU of all, µs", false, 1e6, 1},
+          {"p50", "p50, µs", false, 1, 0}},
+         true},
+        {"doors-ping",
+         "Doors of proxify: ping-pong, 64 B, 50 connections; beside the listener",
+         {{"rate", "thousands/s", true, 1e-3, 1},
+          {"cpu", "proxify's CPU, µs", false, 1e6, 2},
+          {"all", "CPU of all, µs", false, 1e6, 2},
+          {"p50", "p50, µs", false, 1, 0}},
+         true},
     };
     return all;
 }

@@ -23,6 +23,8 @@ struct Group {
     std::string id;
     std::string title;
     std::vector<Metric> metrics;
+    /// It is about proxify alone: rows are compared with each other, not programs.
+    bool compares_rows = false;
 };
 
 struct Row {
@@ -30,6 +32,7 @@ struct Row {
     std::string group;
     std::string title;
     bool pinned = true;
+    std::string base = {};  ///< row that this one is compared with, if its group compares rows
 };
 
 struct Figure {

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -15,7 +16,6 @@
 #include "base/expect.h"
 #include "base/format.h"
 #include "common/wire.h"
-#include "runner/arena.h"
 
 namespace proxify::bench {
 
@@ -43,11 +43,15 @@ static int workers_of(const World& world, const Setup& setup) {
     return setup.pinned ? 1 : static_cast<int>(world.cores.size());
 }
 
-static std::string target_host(int number) {
+static std::string host_after(const char* first, int number) {
     in_addr address{};
-    inet_pton(AF_INET, first_target_address, &address);
+    inet_pton(AF_INET, first, &address);
     address.s_addr = htonl(ntohl(address.s_addr) + static_cast<uint32_t>(number));
     return inet_ntoa(address);
+}
+
+static std::string target_host(int number) {
+    return host_after(first_target_address, number);
 }
 
 static int port_count(const Setup& setup) {
@@ -92,7 +96,8 @@ static std::string proxify_config(const World& world, const Setup& setup) {
     if (proxify_takes(world, "admin", socket)) text += "\n[admin]\n" + socket;
     auto service = [&](const char* name, uint16_t port, const std::vector<PortSpan>& extra,
                        uint16_t target_port) {
-        text += format("\n[[service]]\nname = \"{}\"\nports = [{}", name, port);
+        text += format("\n[[service]]\nname = \"{}\"\nports = [", name);
+        if (port) text += format("{}", port);
         for (auto span : extra) text += format(", \"{}-{}\"", span.first, span.last);
         text += "]\ntargets = [\n";
         for (int i = 0; i < target_addresses; ++i)
@@ -100,8 +105,13 @@ static std::string proxify_config(const World& world, const Setup& setup) {
         text += "]\nhealth = false\n";
         if (setup.must_copy) text += "relay = \"copy\"\n";
     };
-    service("echo", echo_port, setup.extra_ports, target_echo_port);
+    const auto& way = setup.way;
+    service("echo", way ? way->own_port : echo_port, setup.extra_ports, target_echo_port);
     if (setup.has_bulk) service("bulk", bulk_port, {}, target_bulk_port);
+    if (way && !way->capture.empty()) {
+        text += "\n[[capture]]\n" + way->capture;
+        if (way->in_cgroup) text += format("cgroup = \"{}\"\n", world.cgroup);
+    }
     return text;
 }
 
@@ -219,9 +229,45 @@ Result<Stage> Stage::set(const World& world, const Subject& subject, const Setup
         {.reserved_ports = reserved, .ephemeral_ports = setup.ephemeral_ports}));
 
     Stage stage(world, subject, setup);
+    if (setup.way) TRY(stage.lay_way());
     TRY(stage.start_target());
     if (!stage.is_direct()) TRY(stage.start_subject());
     return stage;
+}
+
+Result<> Stage::run_line(const std::string& line, int network) {
+    auto log = world_->folder + "/line.log";
+    std::filesystem::remove(log);
+    TRY_TO(shell, Process::start({.words = {"/bin/sh", "-ec",
+                                            format("PROXIFY='{}'\n{}", world_->proxify, line)},
+                                  .log = log,
+                                  .network = network}));
+    return shell.finish(10s);
+}
+
+/// Makes the place that clients are in, and what leads them to proxify.
+Result<> Stage::lay_way() {
+    const Way& way = *setup_.way;
+    if (way.in_cgroup) {
+        TRY_TO(made, Cgroup::make(world_->cgroup));
+        cgroup_.emplace(std::move(made));
+    }
+    if (way.is_remote) {
+        TRY_TO(network, make_network());
+        client_network_ = std::move(network);
+        TRY(
+            run_line(format("ip link add cable type veth peer name cable netns /proc/{}/fd/{}\n"
+                            "ip addr add {}/24 dev cable\nip link set cable up",
+                            getpid(), client_network_.get(), way_address)));
+        std::string line;
+        for (int i = 0; i < client_addresses; ++i)
+            line += format("ip addr add {}/24 dev cable\n", host_after(first_client_address, i));
+        TRY(run_line(line + "ip link set cable up", client_network_.get()));
+    } else {
+        // The whole of it: at the loopback device a prefix is as good as its addresses.
+        TRY(run_line(format("ip addr add {}/24 dev lo", way_address)));
+    }
+    return way.rules.empty() ? Result<>() : run_line(way.rules);
 }
 
 Result<> Stage::start_target() {
@@ -256,7 +302,7 @@ Result<> Stage::start_subject() {
     std::vector<uint16_t> ports{echo_port};
     for (auto span : setup_.extra_ports) ports.insert(ports.end(), {span.first, span.last});
     for (uint16_t port : ports) {
-        while (ask(port) != Answer::echo) {
+        while (!answers(port)) {
             TRY(rest(1ms));
             if (!process_->is_alive()) return process_->finish(1ms);
             if (Clock::now() - began > 60s)
@@ -268,18 +314,30 @@ Result<> Stage::start_subject() {
     return {};
 }
 
+bool Stage::answers(uint16_t port) {
+    if (!setup_.way) return ask(port) == Answer::echo;
+    std::vector<std::string> words{"ports", "--count", "1"};
+    auto address = echo_address();
+    words.insert(words.end(), address.begin(), address.end());
+    auto line = run_load(words, 10s);
+    return line && line->ends_with("\"errors\": 0}");
+}
+
 Result<Process> Stage::start_load(std::vector<std::string> words) {
     auto log = world_->folder + "/load.log";
     std::filesystem::remove(log);
     words.insert(words.begin(), world_->load);
     std::string watched;
     for (int pid : measured()) watched += (watched.empty() ? "" : ",") + std::to_string(pid);
-    words.insert(words.end(), {"--watch", watched, "--tally-fd", std::to_string(tally_.get())});
+    words.insert(words.end(), {"--watch", watched, "--watch-beside", std::to_string(target_->pid()),
+                               "--tally-fd", std::to_string(tally_.get())});
     return Process::start({.words = words,
                            .cores = other_cores(),
                            .log = log,
                            .talks = true,
-                           .keeps = {tally_.get()}});
+                           .keeps = {tally_.get()},
+                           .network = client_network_ ? client_network_.get() : -1,
+                           .cgroup = cgroup_ ? cgroup_->folder() : ""});
 }
 
 Result<Process> Stage::start_beside(const std::string& shell_command) {
@@ -311,6 +369,7 @@ Result<> Stage::strike() {
     target_.reset();
     while (waitpid(-1, nullptr, WNOHANG) > 0) {
     }
+    if (cgroup_) TRY(cgroup_->remove());
     if (auto left = processes(); !left.empty())
         return fail(Error::of(format("{} left {} processes behind", subject_->title, left.size())));
     return {};
@@ -325,6 +384,12 @@ static std::vector<std::string> address_words(const std::string& host, uint16_t 
 }
 
 std::vector<std::string> Stage::echo_address() const {
+    // From many addresses to one, so that no door meets another number of pairs than the rest.
+    if (setup_.way)
+        return {"--address",        way_address,
+                "--port",           std::to_string(echo_port),
+                "--from",           first_client_address,
+                "--from-addresses", std::to_string(client_addresses)};
     return is_direct() ? address_words(first_target_address, target_echo_port)
                        : address_words("127.0.0.1", echo_port);
 }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "runner/arena.h"
 #include "runner/process.h"
 
 namespace proxify::bench {
@@ -26,6 +27,7 @@ struct World {
     std::string nginx_stream_module;
     std::vector<int> cores;
     int descriptors_max = 0;
+    std::string cgroup;  ///< for clients, where a set-up wants one; empty: there is no cgroup2
 };
 
 enum class Program { none, proxify, haproxy, nginx };
@@ -45,6 +47,16 @@ struct PortSpan {
     uint16_t last = 0;
 };
 
+/// How clients come to proxify when it is not by dialling its ports over loopback. They always dial
+/// `way_address` at the echo port.
+struct Way {
+    bool is_remote = false;    ///< they are on another host: a network with a cable to ours
+    bool in_cgroup = false;    ///< they are in a cgroup of their own
+    uint16_t own_port = 0;     ///< that the service listens on itself; 0: none
+    std::string capture = {};  ///< what its [[capture]] says; empty: it has none
+    std::string rules = {};    ///< for the shell, on proxify's host, before it starts
+};
+
 /// How a subject is to be set up.
 struct Setup {
     bool pinned = true;  ///< one worker on a core of its own; otherwise one for each core, anywhere
@@ -52,6 +64,7 @@ struct Setup {
     bool has_bulk = true;               ///< the bulk port is configured too
     std::vector<PortSpan> extra_ports;  ///< that lead to the echo target too
     std::string ephemeral_ports;
+    std::optional<Way> way;
 };
 
 constexpr uint16_t echo_port = 5001;
@@ -62,6 +75,9 @@ constexpr uint16_t target_bulk_port = 62002;
 constexpr int target_addresses = 8;
 constexpr const char* first_target_address = "127.0.0.11";
 constexpr int listener_backlog = 4096;
+constexpr const char* way_address = "198.51.100.1";
+constexpr const char* first_client_address = "198.51.100.32";
+constexpr int client_addresses = 16;
 
 /// The config file of a subject.
 std::string config_for(const World& world, const Subject& subject, const Setup& setup);
@@ -101,8 +117,11 @@ class Stage {
   private:
     Stage(const World& world, const Subject& subject, Setup setup)
         : world_(&world), subject_(&subject), setup_(std::move(setup)) {}
+    Result<> lay_way();
+    Result<> run_line(const std::string& line, int network = -1);
     Result<> start_target();
     Result<> start_subject();
+    bool answers(uint16_t port);
     std::vector<int> subject_cores() const;
     std::vector<int> other_cores() const;
 
@@ -110,6 +129,8 @@ class Stage {
     const Subject* subject_;
     Setup setup_;
     Fd tally_;
+    Fd client_network_;
+    std::optional<Cgroup> cgroup_;
     std::string config_path_;
     std::optional<Process> target_;
     std::optional<Process> process_;

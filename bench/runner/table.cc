@@ -84,6 +84,24 @@ std::string metric_table(const Results& results, const Group& group, const Metri
     return any ? align(lines) + "\n" : "";
 }
 
+/// A row for each row, and its metrics side by side.
+std::string row_table(const Results& results, const Group& group, bool pinned) {
+    const Subject& proxify = subject("proxify");
+    Lines lines{{""}};
+    for (const auto& metric : group.metrics) lines[0].insert(lines[0].end(), {metric.title, ""});
+    for (const auto& row : results.rows()) {
+        if (row.group != group.id || row.pinned != pinned) continue;
+        std::vector<std::string> line{row.title};
+        for (const auto& metric : group.metrics) {
+            line.push_back(cell_text(results, row, proxify, metric));
+            line.push_back(ratio_text(results.find(row.id, proxify.id, metric.id),
+                                      results.find(row.base, proxify.id, metric.id)));
+        }
+        lines.push_back(std::move(line));
+    }
+    return lines.size() > 1 ? align(lines) + "\n" : "";
+}
+
 std::string quoted(const std::string& text) {
     std::string out = "\"";
     for (char c : text) {
@@ -112,8 +130,12 @@ std::string render_table(const About& about, const Results& results,
     for (bool pinned : {true, false}) {
         for (const auto& group : all_groups()) {
             std::string tables;
-            for (const auto& metric : group.metrics)
-                tables += metric_table(results, group, metric, pinned);
+            if (group.compares_rows) {
+                tables = row_table(results, group, pinned);
+            } else {
+                for (const auto& metric : group.metrics)
+                    tables += metric_table(results, group, metric, pinned);
+            }
             std::string notes;
             for (const auto& row : results.rows()) {
                 if (row.group != group.id || row.pinned != pinned) continue;
@@ -142,7 +164,7 @@ std::string render_table(const About& about, const Results& results,
         about.repetitions, about.seconds);
     out +=
         "Pinned: the proxy on a core of its own, load and target on another. Ratios are those of "
-        "proxify -b.\n"
+        "proxify -b; those of doors are to the listener with the same clients.\n"
         "CPU of direct is that of the target.\n";
     for (const auto& [name, value] : about.machine) out += format("  {}: {}\n", name, value);
     for (const auto& [name, value] : about.versions) out += format("  {}: {}\n", name, value);

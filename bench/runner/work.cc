@@ -17,8 +17,7 @@ namespace proxify::bench {
 
 // ---- talking to the load
 
-/// A number of the one flat line of JSON that the load prints.
-static double number_in(const std::string& line, const std::string& name) {
+double number_in(const std::string& line, const std::string& name) {
     auto at = line.find("\"" + name + "\": ");
     expect(at != line.npos, "the load tells every figure that is asked for");
     at += name.size() + 4;
@@ -31,9 +30,8 @@ static Patience patience_for(double seconds) {
     return Patience(static_cast<int>(seconds * 1000)) + 60s;
 }
 
-/// Runs the load; an error that it saw is a failure of the run.
-static Result<std::string> run_load(Context& context, Stage& stage, std::vector<std::string> words,
-                                    const std::vector<std::string>& address) {
+Result<std::string> run_load(Context& context, Stage& stage, std::vector<std::string> words,
+                             const std::vector<std::string>& address) {
     words.insert(words.end(), address.begin(), address.end());
     words.insert(words.end(), {"--seconds", format("{}", context.timing.seconds), "--warm-up",
                                format("{}", context.timing.warm_up)});
@@ -392,6 +390,7 @@ std::vector<Work> all_works() {
                          }});
     }
     works.push_back({"reload", true, {{"reload", "reload", "changes of 10 000 ports"}}, reload});
+    add_doors(works);
     add_traffic(works, false);
     return works;
 }
