@@ -187,17 +187,16 @@ TEST_CASE("a client that comes again from the same port finds our listener at on
     door.listen(8000, listener);
     const std::string there = "198.51.100.1:8000";
     for (int i = 0; i < 5; ++i) {
-        auto begin = now();
         auto client = Stream::dial(wire.client, there, {.from = "198.51.100.7:20000"});
         CHECK(arrived_at(listener) == there);
         CHECK(client.receive_all().end == End::clean);
         client.close();
-        CHECK(now() - begin < 900ms);
         CHECK(eventually([&] {
             auto left = sh(wire.host, "ss -tanH state time-wait sport = :8000");
             return left.find(":20000") != std::string::npos;
         }));
     }
+    // Each SYN is counted, so none had to be sent again.
     CHECK(counted(door.program) == Counted{{"assigned", 1}, {"passed_has_socket", 4}});
 }
 
