@@ -14,6 +14,10 @@
  * itself from then on. Packets of a flow are found by its 4-tuple. Whether a flow still lives is
  * never written down: the kernel's own sockets are asked, and only when a SYN comes.
  *
+ * A router that cannot pass on an answer of a flow says so in an ICMP error, which quotes the port
+ * that it saw. The kernel finds the socket by the port that is quoted, so this one is rewritten as
+ * well; without that a flow would never hear of a smaller MTU on its path.
+ *
  * proxify_arrive is for the moments in which the kernel looks for a listener by itself, past what
  * proxify_ingress decided, and would find none, or somebody else's on the captured port: a SYN for
  * a connection in TIME_WAIT, the ACK that answers a SYN cookie. It is an sk_lookup program, and
@@ -23,6 +27,7 @@
 #include <linux/bpf.h>
 
 #include <linux/errno.h>
+#include <linux/icmpv6.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/in.h>
@@ -36,6 +41,13 @@
 #include <bpf/bpf_helpers.h>
 
 #include "ingress.h"
+
+enum { /* linux/icmp.h includes libc */
+       ICMP_DEST_UNREACH = 3,
+       ICMP_REDIRECT = 5,
+       ICMP_TIME_EXCEEDED = 11,
+       ICMP_PARAMETERPROB = 12,
+};
 
 #ifndef AF_INET
 #define AF_INET 2 /* linux/socket.h leaves these to libc */
@@ -117,7 +129,8 @@ struct packet {
     __be16 source_be;
     __be16 destination_be;
     __be32 sequence_be;
-    __u32 tcp; /* where its header begins */
+    __u32 transport; /* where the header of TCP or ICMP begins */
+    __u8 protocol;   /* IPPROTO_TCP, _ICMP or _ICMPV6 */
     __u8 tcp_flags;
     _Bool is_v4;
 };
@@ -136,7 +149,8 @@ static __always_inline void map_v4(__u8* address, __be32 v4) {
 static __always_inline _Bool read_v4(struct __sk_buff* skb, __u32 at, struct packet* packet) {
     struct iphdr ip;
     if (bpf_skb_load_bytes(skb, at, &ip, sizeof ip)) return 0;
-    if (ip.version != 4 || ip.ihl < 5 || ip.protocol != IPPROTO_TCP) return 0;
+    if (ip.version != 4 || ip.ihl < 5) return 0;
+    if (ip.protocol != IPPROTO_TCP && ip.protocol != IPPROTO_ICMP) return 0;
     const __u16 more_fragments = 0x2000, offset = 0x1fff;
     if (ip.frag_off & bpf_htons(more_fragments | offset)) {
         count(INGRESS_passed_fragment);
@@ -144,7 +158,8 @@ static __always_inline _Bool read_v4(struct __sk_buff* skb, __u32 at, struct pac
     }
     map_v4(packet->source, ip.saddr);
     map_v4(packet->destination, ip.daddr);
-    packet->tcp = at + ip.ihl * 4;
+    packet->transport = at + ip.ihl * 4;
+    packet->protocol = ip.protocol;
     packet->is_v4 = 1;
     return 1;
 }
@@ -156,7 +171,8 @@ static __always_inline _Bool read_v6(struct __sk_buff* skb, __u32 at, struct pac
     __builtin_memcpy(packet->destination, &ip.daddr, 16);
     at += sizeof ip;
     __u8 next = ip.nexthdr;
-    for (int i = 0; i < EXTENSION_HEADERS_MAX && next != IPPROTO_TCP; ++i) {
+    for (int i = 0; i < EXTENSION_HEADERS_MAX; ++i) {
+        if (next == IPPROTO_TCP || next == IPPROTO_ICMPV6) break;
         if (next == IPPROTO_FRAGMENT) count(INGRESS_passed_fragment);
         if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS) return 0;
         struct ipv6_opt_hdr extension;
@@ -164,12 +180,27 @@ static __always_inline _Bool read_v6(struct __sk_buff* skb, __u32 at, struct pac
         at += (extension.hdrlen + 1) * 8;
         next = extension.nexthdr;
     }
-    packet->tcp = at;
+    packet->transport = at;
+    packet->protocol = next;
     packet->is_v4 = 0;
-    return next == IPPROTO_TCP;
+    return next == IPPROTO_TCP || next == IPPROTO_ICMPV6;
 }
 
-/* False for all that is not TCP, whole, and in a form that is understood. */
+static __always_inline _Bool read_tcp(struct __sk_buff* skb, struct packet* packet) {
+    struct {
+        __be16 source, dest;
+        __be32 seq, ack_seq;
+        __u8 length, flags;
+    } tcp;
+    if (bpf_skb_load_bytes(skb, packet->transport, &tcp, 14)) return 0;
+    packet->source_be = tcp.source;
+    packet->destination_be = tcp.dest;
+    packet->sequence_be = tcp.seq;
+    packet->tcp_flags = tcp.flags;
+    return 1;
+}
+
+/* False for all that is not TCP or ICMP, whole, and in a form that is understood. */
 static __always_inline _Bool read_packet(struct __sk_buff* skb, __u32 link_header,
                                          struct packet* packet) {
     /* The kernel has taken a tag out of the packet before this program sees it. One that is
@@ -183,18 +214,7 @@ static __always_inline _Bool read_packet(struct __sk_buff* skb, __u32 link_heade
     _Bool is_read = protocol_be == bpf_htons(ETH_P_IP)     ? read_v4(skb, at, packet)
                     : protocol_be == bpf_htons(ETH_P_IPV6) ? read_v6(skb, at, packet)
                                                            : 0;
-    if (!is_read) return 0;
-    struct {
-        __be16 source, dest;
-        __be32 seq, ack_seq;
-        __u8 length, flags;
-    } tcp;
-    if (bpf_skb_load_bytes(skb, packet->tcp, &tcp, 14)) return 0;
-    packet->source_be = tcp.source;
-    packet->destination_be = tcp.dest;
-    packet->sequence_be = tcp.seq;
-    packet->tcp_flags = tcp.flags;
-    return 1;
+    return is_read && (packet->protocol != IPPROTO_TCP || read_tcp(skb, packet));
 }
 
 static __always_inline _Bool is_first_syn(const struct packet* packet) {
@@ -293,15 +313,14 @@ static __always_inline int pass(__u32 reason) {
     return TC_ACT_UNSPEC;
 }
 
-/* Puts a port in the place of another one, `at` bytes behind the beginning of the TCP header. Both
- * ports are part of what the checksum covers; where the network card is still to compute it,
- * the kernel leaves it alone. */
-static __always_inline int rewrite(struct __sk_buff* skb, const struct packet* packet, __u32 at,
-                                   __be16 from_be, __be16 to_be, __u32 reason) {
-    const __u32 checksum = packet->tcp + __builtin_offsetof(struct tcphdr, check);
+/* Puts a port in the place of another one. The checksum that covers it is TCP's or ICMP's, and is
+ * put right without a look at the rest; where the network card is still to compute it, the kernel
+ * leaves it alone. */
+static __always_inline int rewrite(struct __sk_buff* skb, __u32 checksum, __u32 at, __be16 from_be,
+                                   __be16 to_be, __u32 reason) {
     if (bpf_l4_csum_replace(skb, checksum, from_be, to_be, sizeof to_be))
         return pass(INGRESS_passed_not_written);
-    if (bpf_skb_store_bytes(skb, packet->tcp + at, &to_be, sizeof to_be, 0)) {
+    if (bpf_skb_store_bytes(skb, at, &to_be, sizeof to_be, 0)) {
         /* What could be written a moment ago cannot be now. */
         bpf_l4_csum_replace(skb, checksum, to_be, from_be, sizeof to_be);
         return pass(INGRESS_passed_not_written);
@@ -311,8 +330,9 @@ static __always_inline int rewrite(struct __sk_buff* skb, const struct packet* p
 
 static __always_inline int rewrite_destination(struct __sk_buff* skb, const struct packet* packet,
                                                __be16 to_be) {
-    return rewrite(skb, packet, __builtin_offsetof(struct tcphdr, dest), packet->destination_be,
-                   to_be, INGRESS_rewritten_in);
+    return rewrite(skb, packet->transport + __builtin_offsetof(struct tcphdr, check),
+                   packet->transport + __builtin_offsetof(struct tcphdr, dest),
+                   packet->destination_be, to_be, INGRESS_rewritten_in);
 }
 
 static __always_inline int hand_over(struct __sk_buff* skb, const struct packet* packet,
@@ -417,10 +437,55 @@ static __always_inline int take_syn(struct __sk_buff* skb, const struct packet* 
     return begin_flow(skb, packet, &dialled, bpf_htons(port->to_port));
 }
 
+/* What is quoted behind the eight bytes of the header is a packet that went the other way. */
+static __always_inline _Bool is_error(const struct packet* packet, __u8 type) {
+    if (packet->is_v4)
+        return packet->protocol == IPPROTO_ICMP &&
+               (type == ICMP_DEST_UNREACH || type == ICMP_REDIRECT || type == ICMP_TIME_EXCEEDED ||
+                type == ICMP_PARAMETERPROB);
+    return packet->protocol == IPPROTO_ICMPV6 &&
+           (type == ICMPV6_DEST_UNREACH || type == ICMPV6_PKT_TOOBIG ||
+            type == ICMPV6_TIME_EXCEED || type == ICMPV6_PARAMPROB);
+}
+
+/* An ICMP error that is about an answer of a flow. That the quoted packet is one tells all that
+ * there is to know: the host of a flow is this one. At least eight bytes of its TCP header are
+ * there; its checksum may not be, and nobody looks at it. */
+static __always_inline int take_error(struct __sk_buff* skb, const struct packet* packet) {
+    struct {
+        __u8 type, code;
+        __be16 checksum;
+        __be32 rest;
+    } icmp;
+    if (bpf_skb_load_bytes(skb, packet->transport, &icmp, sizeof icmp)) return TC_ACT_UNSPEC;
+    if (!is_error(packet, icmp.type)) return TC_ACT_UNSPEC;
+    struct packet quoted;
+    const __u32 at = packet->transport + sizeof icmp;
+    if (packet->is_v4 ? !read_v4(skb, at, &quoted) : !read_v6(skb, at, &quoted))
+        return TC_ACT_UNSPEC;
+    struct {
+        __be16 source, dest;
+    } ports;
+    if (quoted.protocol != IPPROTO_TCP ||
+        bpf_skb_load_bytes(skb, quoted.transport, &ports, sizeof ports))
+        return TC_ACT_UNSPEC;
+    struct ingress_port* port = find_port(ports.source);
+    if (!port || !(port->flags & INGRESS_FLOWS)) return TC_ACT_UNSPEC;
+
+    struct ingress_tuple dialled = {.client_port_be = ports.dest, .host_port_be = ports.source};
+    __builtin_memcpy(dialled.client, quoted.destination, 16);
+    __builtin_memcpy(dialled.host, quoted.source, 16);
+    struct ingress_flow* flow = bpf_map_lookup_elem(&ingress_flows, &dialled);
+    if (!flow) return pass(INGRESS_passed_no_flow);
+    return rewrite(skb, packet->transport + 2, quoted.transport, ports.source, flow->port_be,
+                   INGRESS_rewritten_error);
+}
+
 static __always_inline int come_in(struct __sk_buff* skb, __u32 link_header) {
     if (skb->pkt_type != PACKET_HOST) return TC_ACT_UNSPEC; /* a bridge hears others as well */
     struct packet packet;
     if (!read_packet(skb, link_header, &packet)) return TC_ACT_UNSPEC;
+    if (packet.protocol != IPPROTO_TCP) return take_error(skb, &packet);
     struct ingress_port* port = find_port(packet.destination_be);
     if (!port || !port->flags) return TC_ACT_UNSPEC;
     if (is_first_syn(&packet)) return take_syn(skb, &packet, port);
@@ -435,6 +500,7 @@ static __always_inline int come_in(struct __sk_buff* skb, __u32 link_header) {
 static __always_inline int go_out(struct __sk_buff* skb, __u32 link_header) {
     struct packet packet;
     if (!read_packet(skb, link_header, &packet)) return TC_ACT_UNSPEC;
+    if (packet.protocol != IPPROTO_TCP) return TC_ACT_UNSPEC;
     struct ingress_port* port = find_port(packet.source_be);
     if (!port || !(port->flags & INGRESS_ANSWERS)) return TC_ACT_UNSPEC;
 
@@ -453,7 +519,8 @@ static __always_inline int go_out(struct __sk_buff* skb, __u32 link_header) {
         bpf_map_delete_elem(&ingress_answers, &answers);
         return TC_ACT_UNSPEC;
     }
-    return rewrite(skb, &packet, __builtin_offsetof(struct tcphdr, source), packet.source_be,
+    return rewrite(skb, packet.transport + __builtin_offsetof(struct tcphdr, check),
+                   packet.transport + __builtin_offsetof(struct tcphdr, source), packet.source_be,
                    dialled_be, INGRESS_rewritten_out);
 }
 

@@ -81,6 +81,7 @@ _Static_assert(sizeof(struct ingress_flow) == 8, "both sides must see the same v
     X(flows, "a new connection was rewritten to another port")                           \
     X(rewritten_in, "a packet of a flow got the other port")                             \
     X(rewritten_out, "an answer of a flow got the dialled port back")                    \
+    X(rewritten_error, "an ICMP error about an answer of a flow got the other port")     \
     X(passed_forwarded, "passed on, for it is for another host")                         \
     X(passed_has_socket, "passed on, for a socket has this connection already")          \
     X(passed_no_listener, "passed on, for proxify's listener was gone")                  \

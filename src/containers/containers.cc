@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <utility>
 
@@ -37,8 +38,9 @@ Result<std::string> socket_of(const std::string& host) {
                               "only a socket of this host is, since addresses and processes of its "
                               "own containers are what can be used here: unix:///PATH"));
     }
+    // One behind a closed directory may be there: whoever asks will hear that this is why.
     for (const char* path : usual_sockets)
-        if (access(path, F_OK) == 0) return path;
+        if (access(path, F_OK) == 0 || errno == EACCES) return path;
     return fail(Error::of(format("there is no Docker here: neither {} nor {} exists",
                                  usual_sockets[0], usual_sockets[1]),
                           "start Docker, or `podman system service --time 0`, or name the socket "

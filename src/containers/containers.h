@@ -33,6 +33,10 @@ struct Container {
 ///     -           set      there is none, or nothing is known because nobody could be asked yet
 ///     any         set      nobody can be asked now, and this is what was known last: keep it
 ///
+/// What was known is not kept for ever where there is somebody who could tell, but does not tell
+/// this process: then the address may be another container's by now. It is forgotten after some
+/// minutes, which is news.
+///
 /// So whoever acts on addresses takes those of `container`, and writes `error` to the log when set.
 struct News {
     std::string name;  ///< as it was asked for

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "containers/daemon.h"
 
+#include <fcntl.h>
 #include <poll.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <iterator>
 #include <utility>
@@ -22,11 +25,16 @@ int milliseconds(Duration left) {
     return static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(within).count());
 }
 
+bool is_forbidden(const std::string& socket_path) {
+    return faccessat(AT_FDCWD, socket_path.c_str(), W_OK, AT_EACCESS) != 0 && errno == EACCES;
+}
+
 Result<http::Response> ask(const std::string& socket_path, const http::Request& request,
                            Duration patience, int ending) {
     const auto cannot = [&](const std::string& why) { return fail(cannot_ask(socket_path, why)); };
     const auto deadline = std::chrono::steady_clock::now() + patience;
     auto call = http::Call::open(socket_path, request);
+    if (!call && is_forbidden(socket_path)) return fail(may_not_ask(socket_path));
     if (!call) return cannot(call.error().what);
     while (!call->is_complete()) {
         const Duration left = deadline - std::chrono::steady_clock::now();

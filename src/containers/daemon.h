@@ -17,6 +17,9 @@ namespace proxify::containers {
 Result<http::Response> ask(const std::string& socket_path, const http::Request& request,
                            Duration patience, int ending = -1);
 
+/// Whether there is a socket, or something on the way to it, that is not for this process.
+bool is_forbidden(const std::string& socket_path);
+
 /// For poll(): rounded up, so that it does not return a little early again and again; an hour at
 /// most, and nothing gets lost by looking.
 int milliseconds(Duration left);

@@ -152,6 +152,15 @@ Error cannot_ask(const std::string& socket_path, const std::string& why) {
                      "DOCKER_HOST=unix:///PATH names another socket");
 }
 
+Error may_not_ask(const std::string& socket_path) {
+    // The way out is part of the sentence, as a log has no hints.
+    return Error::of(format("cannot ask the Docker API at {}: Permission denied; where proxify has "
+                            "a `user`, set its `group` to the group of that socket",
+                            socket_path),
+                     "`ls -l` shows the group; it is docker for Docker's own socket, and whoever "
+                     "is in it can become root by way of Docker");
+}
+
 News news_of(const std::string& name, const Result<std::optional<Container>>& learnt,
              const std::optional<Container>& known) {
     if (!learnt) return {.name = name, .container = known, .error = learnt.error()};
@@ -162,6 +171,38 @@ News news_of(const std::string& name, const Result<std::optional<Container>>& le
         news.error = Error::of(format("container \"{}\" is not running", name),
                                format("start it: docker start {}", name));
     return news;
+}
+
+static bool is_same(const News& one, const News& other) {
+    return one.container == other.container &&
+           (one.error ? one.error->text() : "") == (other.error ? other.error->text() : "");
+}
+
+std::optional<News> Memory::note(const Result<std::optional<Container>>& learnt) {
+    if (learnt) {
+        refused_since_.reset();
+        is_forgotten_ = false;
+    }
+    return tell(news_of(name_, learnt, known()));
+}
+
+std::optional<News> Memory::note_refusal(Error refusal, Time now) {
+    if (!refused_since_) refused_since_ = now;
+    News news{.name = name_, .container = known(), .error = std::move(refusal)};
+    if (news.container && now - *refused_since_ >= forgotten_after) {
+        news.container.reset();
+        is_forgotten_ = true;
+    }
+    if (is_forgotten_)
+        news.error->what += format(
+            " (nothing was heard of the container for {}, so what was known of it is forgotten)",
+            to_text(forgotten_after));
+    return tell(std::move(news));
+}
+
+std::optional<News> Memory::tell(News news) {
+    if (told_ && is_same(*told_, news)) return std::nullopt;
+    return *(told_ = std::move(news));
 }
 
 }  // namespace proxify::containers

@@ -10,8 +10,10 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/result.h"
 #include "containers/containers.h"
 #include "http/message.h"
@@ -48,8 +50,35 @@ bool concerns(const Event& event, const std::string& name, const std::optional<C
 Error no_such_container(const std::string& name);
 /// When nobody can be asked, and why.
 Error cannot_ask(const std::string& socket_path, const std::string& why);
+/// When there is somebody, but not for this process.
+Error may_not_ask(const std::string& socket_path);
 /// What there is to tell; `known` is what was known before.
 News news_of(const std::string& name, const Result<std::optional<Container>>& learnt,
              const std::optional<Container>& known);
+
+/// How long addresses count that nobody will confirm any more.
+inline constexpr Duration forgotten_after = 5min;
+
+/// What is known of one container from question to question, and what of it was told.
+class Memory {
+  public:
+    explicit Memory(std::string name) : name_(std::move(name)) {}
+
+    const std::string& name() const { return name_; }
+    std::optional<Container> known() const { return told_ ? told_->container : std::nullopt; }
+    /// What became of a question. The news, if it is any.
+    std::optional<News> note(const Result<std::optional<Container>>& learnt);
+    /// There is somebody who knows, and this process may not ask. At first that changes nothing of
+    /// what is known; see forgotten_after.
+    std::optional<News> note_refusal(Error refusal, Time now);
+
+  private:
+    std::optional<News> tell(News news);
+
+    std::string name_;
+    std::optional<News> told_;
+    std::optional<Time> refused_since_;  ///< since the container was heard of last
+    bool is_forgotten_ = false;          ///< for that it was too long
+};
 
 }  // namespace proxify::containers

@@ -37,19 +37,11 @@ Time now() {
 }
 
 struct Followed {
-    std::string name;
-    std::optional<News> told = {};
+    Memory memory;
     Time asked = {};
     Time due = {};
     bool had_event = false;
-
-    std::optional<Container> known() const { return told ? told->container : std::nullopt; }
 };
-
-bool is_same(const News& one, const News& other) {
-    return one.container == other.container &&
-           (one.error ? one.error->text() : "") == (other.error ? other.error->text() : "");
-}
 
 /// All that the thread knows.
 class Watch {
@@ -57,7 +49,7 @@ class Watch {
     Watch(const std::vector<std::string>& names, std::string host, Follower::OnNews on_news,
           int ending)
         : host_(std::move(host)), on_news_(std::move(on_news)), ending_(ending) {
-        for (const auto& name : names) followed_.push_back({.name = name});
+        for (const auto& name : names) followed_.push_back({.memory = Memory(name)});
     }
 
     /// Until it shall end.
@@ -68,8 +60,8 @@ class Watch {
     bool ask_due(const std::string& socket_path);
     bool hear(http::Call& events);
     void note(const Event& event);
-    void record(Followed& followed, const Result<std::optional<Container>>& learnt);
-    void record_for_all(const Error& error);
+    void record(std::optional<News> news);
+    void record_for_all(const Error& error, const std::string& socket_path = {});
     void tell();
     /// False when it shall end.
     bool wait(Duration at_most, int events, bool* has_events = nullptr) const;
@@ -100,7 +92,7 @@ void Watch::follow() {
     const auto since = std::chrono::floor<std::chrono::seconds>(
         std::chrono::system_clock::now().time_since_epoch() - 1s);
     auto events = http::Call::open(*socket_path, ask_for_events(since.count()));
-    if (!events) return record_for_all(cannot_ask(*socket_path, events.error().what));
+    if (!events) return record_for_all(cannot_ask(*socket_path, events.error().what), *socket_path);
     heard_.clear();
     // podman's header comes with the first event, so nobody waits for it.
     for (auto& followed : followed_) followed.due = now();
@@ -123,16 +115,17 @@ void Watch::follow() {
 bool Watch::ask_due(const std::string& socket_path) {
     for (auto& followed : followed_) {
         if (followed.due > now()) continue;
-        const auto request = ask_for(followed.name);
+        const auto& name = followed.memory.name();
+        const auto request = ask_for(name);
         if (!request) {
-            record(followed, fail(request.error()));
+            record(followed.memory.note(fail(request.error())));
         } else {
             const auto answer = ask(socket_path, *request, patience, ending_);
             if (!answer) {
-                record_for_all(answer.error());
+                record_for_all(answer.error(), socket_path);
                 return false;
             }
-            record(followed, read_container(followed.name, *answer));
+            record(followed.memory.note(read_container(name, *answer)));
         }
         followed.asked = now();
         followed.due =
@@ -161,23 +154,24 @@ bool Watch::hear(http::Call& events) {
 
 void Watch::note(const Event& event) {
     for (auto& followed : followed_) {
-        if (!concerns(event, followed.name, followed.known())) continue;
+        if (!concerns(event, followed.memory.name(), followed.memory.known())) continue;
         followed.due = std::min(followed.due, std::max(now(), followed.asked + between_questions));
         followed.had_event = true;
     }
 }
 
-void Watch::record(Followed& followed, const Result<std::optional<Container>>& learnt) {
-    auto news = news_of(followed.name, learnt, followed.known());
-    if (followed.told && is_same(*followed.told, news)) return;
-    followed.told = news;
-    untold_.push_back(std::move(news));
+void Watch::record(std::optional<News> news) {
+    if (news) untold_.push_back(*std::move(news));
 }
 
-void Watch::record_for_all(const Error& error) {
+void Watch::record_for_all(const Error& error, const std::string& socket_path) {
     pollfd ending{ending_, POLLIN, 0};
     if (poll(&ending, 1, 0) > 0) return;  // that is why nobody answered
-    for (auto& followed : followed_) record(followed, fail(error));
+    // A process that becomes another user may lose the right to ask.
+    const bool is_refusal = !socket_path.empty() && is_forbidden(socket_path);
+    for (auto& followed : followed_)
+        record(is_refusal ? followed.memory.note_refusal(may_not_ask(socket_path), now())
+                          : followed.memory.note(fail(error)));
     tell();
 }
 

@@ -3,9 +3,12 @@
 // with its name.
 #include <csignal>
 #include <filesystem>
+#include <functional>
+#include <thread>
 
 #include "containers/containers.h"
 #include "support/kernel_test.h"
+#include "support/log_lines.h"
 #include "support/podman.h"
 
 using namespace proxify;
@@ -75,7 +78,19 @@ Command intercept(const Scene& scene, const TempDir& directory,
 class Interception {
   public:
     Interception(const Scene& scene, std::vector<std::string> arguments)
-        : child_(Child::start(intercept(scene, directory_, std::move(arguments)))) {
+        : Interception([&](const TempDir& directory) {
+              return intercept(scene, directory, std::move(arguments));
+          }) {}
+    /// The same by a file.
+    Interception(const Scene& scene, const std::string& file)
+        : Interception([&](const TempDir& directory) {
+              return Command{
+                  .argv = {proxify_binary(), "-c", file, "--socket", directory / "admin.sock"},
+                  .inside = &scene.host,
+                  .environment = {"DOCKER_HOST=" + scene.podman.host()}};
+          }) {}
+    explicit Interception(const std::function<Command(const TempDir&)>& command)
+        : child_(Child::start(command(directory_))) {
         eventually([&] { return is_ready(log()) || !child_.is_running(); }, 30s);
         INFO(log());
         REQUIRE(is_ready(log()));
@@ -223,6 +238,40 @@ TEST_CASE("a container that changes is followed while it is intercepted [B-26]")
     scene.podman({"start", "target-server"});
     CHECK(eventually(
         [&] { return scene.from_host(scene.address_of("target-server"), 80) == "proxy"; }));
+}
+
+TEST_CASE("as a user containers are followed with the socket's group, and its lack is said once") {
+    IN_NAMESPACE(host);
+    NEEDS_CONTAINERS();
+    Scene scene(host);
+    const std::filesystem::path socket = scene.podman.socket();
+    TempDir directory;
+    for (const auto& folder : {socket.parent_path(), directory.path()})
+        std::filesystem::permissions(folder, std::filesystem::perms(0755));
+    REQUIRE(run({.argv = {"chown", "root:daemon", socket.string()}}).exit_code == 0);
+    std::filesystem::permissions(socket, std::filesystem::perms(0660));
+    for (const std::string group : {"", "group = \"daemon\"\n"}) {
+        INFO(group);
+        const std::string name = group.empty() ? "first" : "second";
+        scene.start(name, {});
+        const std::string file = directory / "targets.toml";
+        write_file(file, "[proxify]\nuser = \"nobody\"\n" + group +
+                             "[[capture]]\ntype = \"connect\"\nservice = \"outbound\"\n" +
+                             "cgroup = \"" + scene.podman.cgroup() + "\"\ncontainers = [\"" + name +
+                             "\"]\n[[service]]\nname = \"outbound\"\n" +
+                             "targets = [\"original\"]\nhealth = false\n");
+        Interception running(scene, file);
+        CHECK(running.says({"container " + name + ": runs"}));
+        scene.podman({"stop", "--time", "0", name});
+        const std::string refusal = "Permission denied; where proxify has a `user`";
+        if (group.empty())
+            CHECK(running.says({"container " + name + ": cannot ask", refusal}));
+        else
+            CHECK(running.says({"container " + name + ": ", "is not running"}));
+        std::this_thread::sleep_for(1s);
+        INFO(running.log());
+        CHECK(count_lines(running.log(), {refusal}) == (group.empty() ? 1 : 0));
+    }
 }
 
 TEST_CASE("what cannot be intercepted is said in a sentence [B-05] [B-23]") {

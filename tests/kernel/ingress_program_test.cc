@@ -187,17 +187,16 @@ TEST_CASE("a client that comes again from the same port finds our listener at on
     door.listen(8000, listener);
     const std::string there = "198.51.100.1:8000";
     for (int i = 0; i < 5; ++i) {
-        auto begin = now();
         auto client = Stream::dial(wire.client, there, {.from = "198.51.100.7:20000"});
         CHECK(arrived_at(listener) == there);
         CHECK(client.receive_all().end == End::clean);
         client.close();
-        CHECK(now() - begin < 900ms);
         CHECK(eventually([&] {
             auto left = sh(wire.host, "ss -tanH state time-wait sport = :8000");
             return left.find(":20000") != std::string::npos;
         }));
     }
+    // Each SYN is counted, so none had to be sent again.
     CHECK(counted(door.program) == Counted{{"assigned", 1}, {"passed_has_socket", 4}});
 }
 
@@ -341,6 +340,38 @@ TEST_CASE("[T-16] what the host forwards is untouched") {
     // The host's own addresses, also the one at its other side, are captured.
     for (const char* host : {"198.51.100.1", "203.0.113.1", "[2001:db8::1]", "[2001:db8:1::1]"})
         CHECK(from_client(wire, std::string(host) + ":8000") == "proxy");
+}
+
+TEST_CASE("a flow hears of a smaller MTU on its path") {
+    NEEDS_KERNEL_ACCESS();
+    auto client = Namespace::create(), router = Namespace::create(), host = Namespace::create();
+    connect(host, "eth0", "198.51.100.1/24", "2001:db8::1/64", router, "eth0", "198.51.100.254/24",
+            "2001:db8::fe/64");
+    connect(router, "eth1", "203.0.113.254/24", "2001:db8:1::fe/64", client, "eth0",
+            "203.0.113.7/24", "2001:db8:1::7/64");
+    // Only the router knows of it, so it is no part of what the two ends agree on.
+    sh(router,
+       "ip link set eth1 mtu 1280; echo 1 > /proc/sys/net/ipv4/ip_forward; "
+       "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding");
+    sh(host, "ip route add default via 198.51.100.254 && ip route add default via 2001:db8::fe");
+    sh(client, "ip route add default via 203.0.113.254 && ip route add default via 2001:db8:1::fe");
+    const std::string much(300'000, 'x');
+    Both proxy(host, 9000, [&](Stream& stream) {
+        stream.send(much);
+        stream.finish();
+        stream.receive_all();
+    });
+    Door door(host);
+    door.hook("eth0");
+    door.map(8000, 9000);
+    for (const char* to : {"198.51.100.1:8000", "[2001:db8::1]:8000"}) {
+        INFO(to);
+        // Not by chance, nor because the kernel remembers what an earlier connection has found out.
+        auto errors = counted(door.program)["rewritten_error"];
+        auto stream = Stream::dial(client, to);
+        CHECK(stream.receive_exactly(much.size(), 10s) == much);
+        CHECK(counted(door.program)["rewritten_error"] > errors);
+    }
 }
 
 TEST_CASE(
@@ -843,6 +874,103 @@ TEST_CASE("[T-15] IP options, VLAN tags and extension headers are read; fragment
             Frame expected_back = answer;
             expected_back.from_port = 8000;
             CHECK(went == make(expected_back).bytes);
+        });
+    }
+}
+
+namespace {
+
+/// An ICMP error that comes in, about what the host has sent. No more is quoted than eight bytes of
+/// the TCP header, which is the least there may be.
+Made make_error(Frame outer, uint8_t type, Frame quoted) {
+    quoted.is_v6 = outer.is_v6;
+    quoted.is_answer = true;
+    outer.protocol = static_cast<uint8_t>(outer.is_v6 ? 58 : 1);  // ICMPv6, ICMP
+    auto made = make(outer);
+    auto& bytes = made.bytes;
+    bytes.resize(made.tcp);
+    append(bytes, {type, 4, 0, 0, 0, 0, 5, 0});
+    auto about = make(quoted);
+    bytes.insert(bytes.end(), about.bytes.begin() + 14,
+                 about.bytes.begin() + static_cast<long>(about.tcp) + 8);
+    uint32_t length = static_cast<uint32_t>(bytes.size() - made.tcp);
+    uint32_t sum = sum16(bytes, made.tcp, length);
+    if (outer.is_v6)
+        sum += sum16(bytes, made.addresses, made.addresses_size) + length + IPPROTO_ICMPV6;
+    while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
+    bytes[made.tcp + 2] = static_cast<uint8_t>(~sum >> 8);
+    bytes[made.tcp + 3] = static_cast<uint8_t>(~sum);
+    return made;
+}
+
+}  // namespace
+
+TEST_CASE("an ICMP error about an answer of a flow quotes the other port afterwards") {
+    NEEDS_KERNEL_ACCESS();
+    const Frame of_flow{.name = "", .from_port = 8000, .to_port = 5000};
+    const Frame with_options{.name = "", .option_words = 2, .from_port = 8000, .to_port = 5000};
+    const Frame with_extensions{.name = "",
+                                .extensions = {IPPROTO_HOPOPTS, IPPROTO_DSTOPTS},
+                                .from_port = 8000,
+                                .to_port = 5000};
+    const Frame of_direct{.name = "", .from_port = 9000, .to_port = 5000};
+    const Frame of_other{.name = "", .from_port = 8000, .to_port = 5001};
+    const Frame of_udp{.name = "", .protocol = IPPROTO_UDP, .from_port = 8000, .to_port = 5000};
+    const struct {
+        const char* name;
+        Frame outer;
+        uint8_t type;
+        Frame quoted;
+        bool is_taken = true;
+    } rows[] = {
+        {"unreachable", {.name = ""}, 3, of_flow},
+        {"behind IP options and VLAN tags",
+         {.name = "", .tags = {0x88a8, 0x8100}, .option_words = 10},
+         3,
+         with_options},
+        {"a redirect", {.name = ""}, 5, of_flow},
+        {"time exceeded", {.name = ""}, 11, of_flow},
+        {"an answer to ping", {.name = ""}, 0, of_flow, false},
+        {"ICMPv6's number of a type that ICMP has not", {.name = ""}, 2, of_flow, false},
+        {"a direct connection", {.name = ""}, 3, of_direct, false},
+        {"a connection that is no flow", {.name = ""}, 3, of_other, false},
+        {"UDP", {.name = ""}, 3, of_udp, false},
+        {"a fragment", {.name = "", .fragment = 0x2000}, 3, of_flow, false},
+        {"IPv6, unreachable", {.name = "", .is_v6 = true}, 1, of_flow},
+        {"IPv6, too big", {.name = "", .is_v6 = true}, 2, of_flow},
+        {"IPv6, time exceeded, with extension headers",
+         {.name = "", .is_v6 = true, .extensions = {IPPROTO_DSTOPTS}},
+         3,
+         with_extensions},
+        {"IPv6, a neighbour", {.name = "", .is_v6 = true}, 136, of_flow, false},
+        {"IPv6, a connection that is no flow", {.name = "", .is_v6 = true}, 2, of_other, false},
+    };
+    auto here = Namespace::create();
+    for (const auto& row : rows) {
+        INFO(row.name);
+        here.run([&] {
+            auto program = value_of(IngressProgram::load(64));
+            value_of(program.set_port(9000, {.has_answers = true}));
+            value_of(program.set_port(8000, {.to_port = 9000, .has_flows = true}));
+            run_program(program.ingress_fd(), make({.name = "", .is_v6 = row.outer.is_v6}).bytes);
+            REQUIRE(counted(program)["flows"] == 1);
+            auto error = make_error(row.outer, row.type, row.quoted);
+            auto [came, verdict] = run_program(program.ingress_fd(), error.bytes);
+            CHECK(verdict == TC_ACT_UNSPEC);
+            Frame expected = row.quoted;
+            if (row.is_taken) expected.from_port = 9000;
+            auto wanted = make_error(row.outer, row.type, expected).bytes;
+            CHECK(came == wanted);
+            CHECK(counted(program)["rewritten_error"] == (row.is_taken ? 1 : 0));
+            // One that is cut short is left as it is.
+            for (size_t size = error.tcp; size < error.bytes.size() - 4; ++size) {
+                Bytes cut(error.bytes.begin(), error.bytes.begin() + static_cast<long>(size));
+                auto [left, cut_verdict] = run_program(program.ingress_fd(), cut);
+                if (left != cut || cut_verdict != TC_ACT_UNSPEC) FAIL("cut to " << size);
+                (void)left;
+            }
+            // What this host sends itself is none of this.
+            CHECK(run_program(program.egress_fd(), error.bytes).first == error.bytes);
         });
     }
 }
