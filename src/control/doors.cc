@@ -2,6 +2,7 @@
 #include "control/doors.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace proxify::control {
 
@@ -82,36 +83,45 @@ Result<> Doors::open_connect(const config::Config& config, Duration patience) {
     if (!capture) return {};
     TRY_TO(opened, intercept::Interceptor::open(*capture, mark_of(config), patience, log_));
     connect_ = std::make_shared<Connect>(loop_, std::move(opened));
-    // The one before may have captured a connection that waits in our queue, but none before it.
-    auto all = std::make_shared<Interceptors>(1, connect_->interceptor);
-    if (const auto before = interceptors_.load()) all->push_back(before->front());
-    interceptors_.store(std::move(all));
     return {};
 }
 
+/// One that takes the place of another is at work before that one ends; if it cannot be, the other
+/// goes on.
 Result<> Doors::apply_connect(const config::Config& config) {
     const auto* capture = capture_of(config, config::CaptureType::connect);
     if (!capture) {
         close_connect();
         return {};
     }
-    const bool is_new = !connect_ || !connect_->interceptor->can_become(*capture);
-    if (is_new) {
-        close_connect();
-        TRY(open_connect(config, /*patience=*/200ms));
+    const bool stays = connect_ && connect_->interceptor->can_become(*capture);
+    if (stays && connect_->interceptor->is_capturing())
+        return connect_->interceptor->become(*capture, mark_of(config));
+
+    auto before = connect_;
+    auto begun = stays ? Result<>() : open_connect(config, /*patience=*/200ms);
+    if (begun) begun = connect_->interceptor->start();
+    if (!begun) {
+        connect_ = stays ? nullptr : std::move(before);
+        return begun;
     }
-    auto& interceptor = *connect_->interceptor;
-    if (interceptor.is_capturing()) return interceptor.become(*capture, mark_of(config));
-    TRY(interceptor.start());
-    loop_.spawn(watch(connect_));
+    // The one before may have captured a connection that waits in our queue, but none before it.
+    auto all = std::make_shared<Interceptors>(1, connect_->interceptor);
+    if (const auto known = interceptors_.load()) all->push_back(known->front());
+    interceptors_.store(std::move(all));
+    // Not at once: a start that fails from here on has no loop that ends tasks.
+    loop_.post([this, connect = connect_] { loop_.spawn(watch(connect)); });
+    if (!stays && before) end(*before);
     return {};
 }
 
+void Doors::end(Connect& connect) {
+    connect.interceptor->stop();
+    connect.readable.cancel();
+}
+
 void Doors::close_connect() {
-    if (!connect_) return;
-    connect_->interceptor->stop();
-    connect_->readable.cancel();
-    connect_.reset();
+    if (connect_) end(*std::exchange(connect_, nullptr));
 }
 
 // ---- interfaces

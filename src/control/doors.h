@@ -60,6 +60,7 @@ class Doors : public capture::Origins {
     Result<> open_connect(const config::Config& config, Duration patience);
     Result<> apply_connect(const config::Config& config);
     void close_connect();
+    static void end(Connect& connect);
     static io::Task<> watch(std::shared_ptr<Connect> connect);
 
     io::Loop& loop_;

@@ -50,7 +50,7 @@ report::Status Server::status() const {
         .ports = snapshot_->port_count(),
         .sessions_so_far = sessions_so_far_,
         .log_dropped = log_.dropped(),
-        .is_behind = steering_is_behind_,
+        .is_behind = steering_is_behind_ || doors_are_behind_,
         .reload = last_reload_,
     };
     for (const auto& service : snapshot_->services()) {

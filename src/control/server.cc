@@ -144,14 +144,17 @@ Result<> Server::start(const config::Config& config) {
     open_desk(config.admin);
     TRY_TO(opened, options_.steer ? open_steered(options_.listen.value_or(config.listen), config)
                                   : open_bound(config));
+    // Whoever is captured before there are workers waits in a queue, as with steering.
     use_captures(config);
-    TRY(doors_.open(config,
-                    [&](uint16_t port) { return native(opened.listeners.at(port).front()); }));
+    const auto listener_on = [&](uint16_t port) {
+        return native(opened.listeners.at(port).front());
+    };
+    TRY(doors_.open(config, listener_on));
+    TRY(doors_.apply(config, listener_on));
     // The last that needs root has been done. Workers are who we are when they begin.
     TRY(become_user(opened.listeners, config));
     start_workers(std::move(opened.rings));
     hand_out(opened.listeners);
-    TRY(doors_.apply(config, listener_on()));
     desk_->start();
     log_.info("ready", format("ready: {}, {}", opened.text, count_text(workers_.size(), "worker")));
 
@@ -601,7 +604,17 @@ Result<> Server::check_change(const config::Config& config) const {
                        "cannot do",
                        port),
                 "give it another port, or restart proxify"));
-    if (!options_.steer) return {};
+    if (!options_.steer) {
+        const PortSet moving = (ports_of(before) & ports_of(config::capture_listeners(config))) |
+                               (ports_of(captured_) & ports_of(config));
+        if (moving.any())
+            return fail(Error::of(
+                format("port {} would change between a service and a [[capture]], which a running "
+                       "proxify cannot do at once",
+                       steering::to_list(moving).front()),
+                "take it out of the one, reload, then put it into the other; or restart proxify"));
+        return {};
+    }
     const uint16_t running = before.listen;
     if (config.listen != running && !options_.listen)
         return fail(
@@ -614,7 +627,7 @@ Result<> Server::check_change(const config::Config& config) const {
 /// Makes a checked config the running one, or changes nothing. Says what changed; "" for nothing.
 Result<std::string> Server::apply(const config::Config& config) {
     const config::Config before = snapshot_->config();
-    if (config == before && !steering_is_behind_) return std::string();
+    if (config == before && !steering_is_behind_ && !doors_are_behind_) return std::string();
     TRY(check_change(config));
     const PortSet had = ports_of(before), want = ports_of(config);
     const PortSet added = want & ~had, removed = had & ~want;
@@ -648,8 +661,11 @@ Result<std::string> Server::apply(const config::Config& config) {
     publish(config);
     if (workers_wanted != workers_had) set_worker_count(workers_wanted, std::move(rings), more);
     hand_out(*listeners);
-    if (auto done = doors_.apply(config, listener_on()); !done)
-        log_.error("capture_failed", "capture: " + one_line(done.error()));
+    auto captures = doors_.apply(config, listener_on());
+    doors_are_behind_ = !captures;
+    if (!captures)
+        log_.error("capture_failed",
+                   "capture: " + one_line(captures.error()) + "; the next reload tries again");
     if (steering_) {
         auto steered = steering_->apply(config);
         steering_is_behind_ = !steered;

@@ -54,7 +54,7 @@ class Server {
 
     void post(io::Loop::Message message) { loop_.post(std::move(message)); }
     bool is_leaving() const { return leaving_; }
-    bool is_ready() const { return !leaving_ && !steering_is_behind_; }
+    bool is_ready() const { return !leaving_ && !steering_is_behind_ && !doors_are_behind_; }
     report::Status status() const;
     report::Services services() const;
     report::Targets targets() const;
@@ -185,7 +185,8 @@ class Server {
     bool steering_is_behind_ = false;        ///< the last change did not reach the kernel
     OwnDoors own_doors_;
     Doors doors_{loop_, log_};
-    Captured captured_;  ///< by the running config
+    Captured captured_;              ///< by the running config
+    bool doors_are_behind_ = false;  ///< the last change did not reach all of them
     bool told_of_marks_ = false;
     std::optional<health::Health> health_;
     std::optional<resolve::Resolver> resolver_;

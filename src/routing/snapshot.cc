@@ -183,6 +183,7 @@ std::shared_ptr<const Snapshot> Snapshot::build(config::Config config, const Res
             if (retired.until > now && snapshot->route_[port] == 0)
                 snapshot->retired_[port] = retired;
         snapshot->retire(*before, now + retirement);
+        snapshot->retire_captures(*before, config, now);
     }
     snapshot->config_ = std::move(config);
     return snapshot;
@@ -245,11 +246,24 @@ Route Snapshot::route(const Address& dialled, bool is_steered, Time now,
     return {default_, By::otherwise};
 }
 
-Route Snapshot::route_captured(uint16_t listener_port, const Address& original_dst) const {
+void Snapshot::retire_captures(const Snapshot& before, const config::Config& config, Time now) {
+    const auto listeners = config::capture_listeners(config);
+    for (const auto& [port, gone] : before.captured_before_)
+        if (gone.until > now && !listeners.contains(port)) captured_before_[port] = gone;
+    for (const auto& [port, service] : before.captured_)
+        if (!listeners.contains(port)) captured_before_[port] = {service, now + retirement};
+}
+
+Route Snapshot::route_captured(uint16_t listener_port, const Address& original_dst,
+                               Time now) const {
     using By = Route::By;
     if (auto named = captured_.find(listener_port); named != captured_.end())
         return {named->second, By::listed};
+    if (auto gone = captured_before_.find(listener_port);
+        gone != captured_before_.end() && gone->second.until > now)
+        return {gone->second.service, By::retired};
     if (const auto& service = find(original_dst)) return {service, By::listed};
+    if (auto retired = find_retired(original_dst, now)) return {std::move(retired), By::retired};
     if (default_) return {default_, By::otherwise};
     return {};
 }

@@ -85,7 +85,7 @@ class Snapshot {
 
     /// The same for a connection that a capture took, at our listener on `listener_port`: the
     /// service that the capture names, else whose the port is that was aimed at.
-    Route route_captured(uint16_t listener_port, const Address& original_dst) const;
+    Route route_captured(uint16_t listener_port, const Address& original_dst, Time now) const;
 
     /// The service for what a client dialled; null when there is none. Of those that share a port
     /// the one with the longest prefix around the address, else the one without addresses.
@@ -122,6 +122,7 @@ class Snapshot {
     };
     void add_routes();
     void retire(const Snapshot& before, Time until);
+    void retire_captures(const Snapshot& before, const config::Config& config, Time now);
     uint16_t number_of(const Address& dialled) const;
 
     config::Config config_;
@@ -133,6 +134,12 @@ class Snapshot {
     std::shared_ptr<const Service> default_;
     /// By port of the listener: captures that name a service.
     std::unordered_map<uint16_t, std::shared_ptr<const Service>> captured_;
+    /// The same for captures that are gone: clients may still wait at their listeners.
+    struct Gone {
+        std::shared_ptr<const Service> service;
+        Time until;
+    };
+    std::unordered_map<uint16_t, Gone> captured_before_;
     std::shared_ptr<const access::List> common_list_;
     std::shared_ptr<stats::Service> unserved_;
     std::map<uint16_t, Retired> retired_;

@@ -68,6 +68,14 @@ std::string quoted(std::string_view text) {
     return out += '"';
 }
 
+/// What others have named, a process or a container, is no command for a terminal and no line of
+/// its own.
+std::string on_one_line(std::string text) {
+    for (char& c : text)
+        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+    return text;
+}
+
 std::string size_text(uint64_t bytes) {
     if (bytes < 1024) return format("{}B", bytes);
     double size = static_cast<double>(bytes);
@@ -121,7 +129,8 @@ std::string render(Format form, WallTime time, const SessionRecord& record) {
 
 std::string render(Format form, WallTime time, const Happening& happening) {
     if (form == Format::text)
-        return format("{} {:<5} {}", clock_text(time), word(happening.level), happening.message);
+        return format("{} {:<5} {}", clock_text(time), word(happening.level),
+                      on_one_line(happening.message));
     std::string out =
         format(R"({{"time":{},"level":"{}","event":"{}","message":{})", quoted(timestamp(time)),
                word(happening.level), happening.event, quoted(happening.message));

@@ -104,13 +104,14 @@ Task<> Worker::serve(std::shared_ptr<Door> door) {
             Socket socket(loop_.ring(), static_cast<Handle>(accepted));
             const uint16_t port = door->listener.address().port;
             auto arrival = capture::arrive(std::move(socket), door->kind, port, options_.origins);
-            auto service = door->is_capture()
-                               ? snapshot_->route_captured(port, arrival.original_dst).service
-                               : snapshot_
-                                     ->route(arrival.original_dst,
-                                             /*is_steered=*/door->kind == capture::Door::steered,
-                                             loop_.now(), options_.is_added_by_hand)
-                                     .service;
+            auto service =
+                door->is_capture()
+                    ? snapshot_->route_captured(port, arrival.original_dst, loop_.now()).service
+                    : snapshot_
+                          ->route(arrival.original_dst,
+                                  /*is_steered=*/door->kind == capture::Door::steered, loop_.now(),
+                                  options_.is_added_by_hand)
+                          .service;
             loop_.spawn(hold(std::make_unique<session::Session>(
                 around_, take_id(), std::move(arrival), std::move(service))));
             if (session_count_ < options_.shares.sessions_max || draining_) continue;

@@ -59,6 +59,11 @@ TEST_CASE("what comes from outside cannot break a line of JSON") {
           R"("message":"a \"quote\", a \\ and a \u000a","key":"\u0001"})");
 }
 
+TEST_CASE("what comes from outside is no line of its own, and no command for a terminal") {
+    Happening odd{.level = Level::warn, .event = "odd", .message = "a\nb\x1b[2Jc", .fields = {}};
+    CHECK(render(Format::text, moment, odd).ends_with(" warn  a?b?[2Jc"));
+}
+
 TEST_CASE("a level hides what is below it") {
     Log log(Format::text, Level::warn);
     CHECK_FALSE(log.shows(Level::info));

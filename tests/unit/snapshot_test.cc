@@ -363,10 +363,31 @@ ports = [15006]
         return route.service ? route.service->name : "-";
     };
     auto snapshot = build(two_services + captures);
-    CHECK(name_of(snapshot->route_captured(15002, at(80))) == "out");
-    CHECK(name_of(snapshot->route_captured(15002, at(9999))) == "out");
-    CHECK(name_of(snapshot->route_captured(15006, at(25))) == "mail");
-    CHECK(name_of(snapshot->route_captured(15006, at(9999))) == "-");
+    CHECK(name_of(snapshot->route_captured(15002, at(80), start)) == "out");
+    CHECK(name_of(snapshot->route_captured(15002, at(9999), start)) == "out");
+    CHECK(name_of(snapshot->route_captured(15006, at(25), start)) == "mail");
+    CHECK(name_of(snapshot->route_captured(15006, at(9999), start)) == "-");
     auto with_default = build("[proxify]\ndefault_service = 'web'\n" + two_services + captures);
-    CHECK(name_of(with_default->route_captured(15006, at(9999))) == "web");
+    CHECK(name_of(with_default->route_captured(15006, at(9999), start)) == "web");
+}
+
+TEST_CASE("who waits at the listener of a capture that is removed still finds its service") {
+    const std::string out = "[[service]]\nname = 'out'\ntargets = ['original']\nports = 7\n";
+    const std::string capture =
+        "[[capture]]\ntype = 'redirect'\nservice = 'out'\nports = [15002, 15006]\n";
+    auto name_of = [](const routing::Route& route) {
+        return route.service ? route.service->name : "-";
+    };
+    auto before = build(out + capture);
+    auto after = build(out, before.get(), start + 1s);
+    CHECK(name_of(after->route_captured(15002, at(9999), start + 2s)) == "out");
+    auto later = build(out + "slow_start = '1s'\n", after.get(), start + 3s);
+    CHECK(name_of(later->route_captured(15006, at(9999), start + 4s)) == "out");
+    CHECK(name_of(later->route_captured(15006, at(9999), start + 1s + Snapshot::retirement)) ==
+          "-");
+
+    // One that stays without a service of its own goes by the port that was aimed at.
+    auto unnamed = build(out + "[[capture]]\ntype = 'redirect'\n", before.get(), start + 1s);
+    CHECK(name_of(unnamed->route_captured(15002, at(9999), start + 2s)) == "-");
+    CHECK(name_of(unnamed->route_captured(15002, at(7), start + 2s)) == "out");
 }
