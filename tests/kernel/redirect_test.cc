@@ -298,7 +298,7 @@ TEST_CASE("what stands on loopback only is not for those who come from outside")
         redirect(road.host, tool, Hook::prerouting, 8080);
         // A neighbour who sends to 127.0.0.1 by the wire, and takes what comes back from there.
         must(road.client,
-             "ip route flush table local 127.0.0.0/8 && "
+             "ip addr del 127.0.0.1/8 dev lo && "
              "echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet && "
              "ip route add 127.0.0.1/32 via 198.51.100.1 src 198.51.100.7");
         CHECK(answered(road.client, "198.51.100.1:8080") == "open");
