@@ -31,8 +31,8 @@ class Peers {
     /// other, with two descriptors for each; more of them share.
     static Result<Peers> open(size_t threads);
 
-    /// Whether an interface here has the address, as of this moment: the kernel tells of each change
-    /// unasked. Without one, a fraction of the cost of find(). From any thread.
+    /// Whether an interface here has the address, as of this moment: the kernel tells of each
+    /// change unasked. Without one, a fraction of the cost of find(). From any thread.
     bool is_here(const Ip& ip);
 
     /// The TCP socket here that is connected, or on its way, from `local` to `remote`, both in one
