@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <mutex>
 #include <optional>
-#include <unordered_set>
 
 #include "dial/dial.h"
 #include "kernel/peer.h"
@@ -22,8 +21,8 @@ class OwnDoors : public dial::Guard {
     bool let_through(const Address& source) override { return steering_->guard_dial(source); }
     void forget(const Address& source) override { steering_->unguard_dial(source); }
     uint32_t mark() const override { return mark_.load(std::memory_order_relaxed); }
-    void claim(uint64_t cookie) override;
-    void disclaim(uint64_t cookie) override;
+    void claim(dial::Claim& claim) override;
+    void disclaim(dial::Claim& claim) override;
     bool is_own(const Address& client, const Address& original_dst) override;
 
     /// Before the first worker starts.
@@ -32,16 +31,26 @@ class OwnDoors : public dial::Guard {
     void set_listening(uint16_t port, bool listens) { listens_[port] = listens; }
     void set_mark(uint32_t mark) { mark_ = mark; }
     /// From here on is_own() can tell, of what other programs' rules bring back to this host. By
-    /// the thread that listens, once there is a door for that.
-    Result<> recognise();
+    /// the thread that listens, once there is a door for that; so many threads will ask.
+    Result<> recognise(size_t threads);
 
   private:
+    /// Claims whose cookies have the same last digits. The kernel counts cookies up, so those of
+    /// one moment are in different lists, and threads do not meet.
+    struct alignas(64) Claims {
+        std::mutex lock;
+        dial::Claim* first = nullptr;
+    };
+    Claims& claims_of(uint64_t cookie) { return claims_[cookie % claims_.size()]; }
+    bool is_claimed(uint64_t cookie);
+
     std::array<std::atomic<bool>, 65536> listens_{};
     steering::Steering* steering_ = nullptr;
     std::atomic<uint32_t> mark_ = 0;
-    std::mutex claims_lock_;
-    std::unordered_set<uint64_t> claims_;  ///< cookies
-    std::optional<kernel::Peers> peers_;   ///< under the lock until it is there, then for good
+    std::array<Claims, 1024> claims_;
+    std::atomic<size_t> claims_of_elsewhere_ = 0;
+    std::optional<kernel::Peers> peers_;
+    std::atomic<bool> recognises_ = false;  ///< peers_ is there, for good
 };
 
 }  // namespace proxify::control

@@ -208,7 +208,7 @@ void Server::use_captures(const config::Config& config) {
                   format("own connections cannot bear the mark {:#x}, which takes CAP_NET_ADMIN: "
                          "rules for what leaves this host must leave out uid {} instead",
                          config.mark, geteuid()));
-    if (auto done = own_doors_.recognise(); !done)
+    if (auto done = own_doors_.recognise(worker_count(config)); !done)
         log_.warn("loops_unseen", "own connections that rules bring back will not be recognised: " +
                                       one_line(done.error()));
 }

@@ -25,7 +25,8 @@ Task<int> dial(Loop& loop, Guard* guard, Destination destination, Duration at_mo
     attempt.socket = Socket(ring, static_cast<Handle>(opened));
     const Handle socket = attempt.socket.handle();
     if (guard && guard->mark() != 0) ring.set_mark(socket, guard->mark());
-    if (guard && destination.may_return) attempt.claim = Claim(*guard, ring.cookie(socket));
+    if (guard && destination.may_return)
+        attempt.claim.emplace(*guard, ring.cookie(socket), destination.source.has_value());
 
     // A connection to a local address comes from that very address unless it is told otherwise. Its
     // port is chosen here, so that the guard knows it before the SYN leaves.

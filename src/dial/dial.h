@@ -12,13 +12,14 @@
 #include <cerrno>
 #include <cstdint>
 #include <optional>
-#include <utility>
 
 #include "base/address.h"
 #include "io/loop.h"
 #include "io/stream.h"
 
 namespace proxify::dial {
+
+class Claim;
 
 /// Called by any thread that dials.
 class Guard {
@@ -33,10 +34,10 @@ class Guard {
 
     /// What our sockets are marked with; 0 for nothing.
     virtual uint32_t mark() const { return 0; }
-    /// Between the two, a connection of the socket with this cookie is recognised when it comes
-    /// back to us.
-    virtual void claim(uint64_t cookie) { static_cast<void>(cookie); }
-    virtual void disclaim(uint64_t cookie) { static_cast<void>(cookie); }
+    /// Between the two, a connection of the socket that is claimed is recognised when it comes back
+    /// to us.
+    virtual void claim(Claim& claim) { static_cast<void>(claim); }
+    virtual void disclaim(Claim& claim) { static_cast<void>(claim); }
     /// Whether a connection that was accepted, from `client` to what it was aimed at, is one of
     /// those.
     virtual bool is_own(const Address& client, const Address& original_dst) {
@@ -56,25 +57,26 @@ inline bool ran_out(int error) {
            error == EADDRNOTAVAIL;
 }
 
-/// What Guard knows a socket by, as long as this lives.
+/// What Guard knows a socket by, as long as this lives. It stays where it is: Guard has its place
+/// in a list.
 class Claim {
   public:
-    Claim() = default;
-    Claim(Guard& guard, uint64_t cookie) : guard_(&guard), cookie_(cookie) { guard.claim(cookie); }
-    Claim(Claim&& other) noexcept
-        : guard_(std::exchange(other.guard_, nullptr)), cookie_(other.cookie_) {}
-    Claim& operator=(Claim&& other) noexcept {
-        std::swap(guard_, other.guard_);
-        std::swap(cookie_, other.cookie_);
-        return *this;
+    Claim(Guard& guard, uint64_t cookie, bool is_of_elsewhere)
+        : cookie(cookie), is_of_elsewhere(is_of_elsewhere), guard_(guard) {
+        guard.claim(*this);
     }
-    ~Claim() {
-        if (guard_) guard_->disclaim(cookie_);
-    }
+    Claim(Claim&&) = delete;
+    ~Claim() { guard_.disclaim(*this); }
+
+    const uint64_t cookie;
+    const bool is_of_elsewhere;  ///< its address may be one that this host does not have
+
+    // Guard's.
+    Claim* next = nullptr;
+    Claim* previous = nullptr;
 
   private:
-    Guard* guard_ = nullptr;
-    uint64_t cookie_ = 0;
+    Guard& guard_;
 };
 
 struct Destination {
@@ -88,7 +90,7 @@ struct Destination {
 struct Attempt {
     io::Socket socket;
     io::Connect* connecting = nullptr;
-    Claim claim = {};
+    std::optional<Claim> claim = {};
 
     void cancel() {
         if (connecting) connecting->cancel();

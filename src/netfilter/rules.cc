@@ -161,6 +161,10 @@ static std::string frame(const Mark& mark) {
             "add chain inet proxify {0} {{ type nat hook {0} priority {1}; policy accept; }}\n"
             "flush chain inet proxify {0}\n",
             hook, dstnat);
+    // Before this hook the kernel has not yet asked whether a packet may come from outside to
+    // 127.0.0.1, and after a redirection it is none: proxify would dial there in a stranger's
+    // name. One to ::1 does not come this far.
+    out += "add rule inet proxify prerouting ip daddr 127.0.0.0/8 return\n";
     out +=
         "add rule inet proxify prerouting meta l4proto tcp redirect to :tcp dport map @arriving\n";
     out +=

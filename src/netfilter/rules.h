@@ -4,9 +4,9 @@
 //
 // All of it stands in one table of our own, `inet proxify`, for IPv4 and IPv6 alike, so that nobody
 // else's rules are touched and everything goes with the table. Two maps say which port leads where:
-// `arriving` for what other hosts dial, to this host or through it, `leaving` for what this host
-// dials. What carries our mark goes its way: those are proxify's own connections to the places that
-// clients aimed at, and without that each would come straight back.
+// `arriving` for what other hosts dial, to this host or through it but not to its loopback,
+// `leaving` for what this host dials. What carries our mark goes its way: those are proxify's own
+// connections to the places that clients aimed at, and without that each would come straight back.
 //
 // The kernel has `redirect` in tables of both families since 5.2.
 #pragma once

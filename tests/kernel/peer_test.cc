@@ -16,9 +16,9 @@ using kernel::Peers;
 
 namespace {
 
-Peers peers_in(const Namespace& ns) {
+Peers peers_in(const Namespace& ns, size_t threads = 1) {
     std::optional<Peers> peers;
-    ns.run([&] { peers.emplace(value_of(Peers::open())); });
+    ns.run([&] { peers.emplace(value_of(Peers::open(threads))); });
     return *std::move(peers);
 }
 
@@ -119,9 +119,57 @@ TEST_CASE("a socket is found in every state it has towards another, and no liste
     CHECK_FALSE(peers.find(address("127.0.0.1:1"), address("[::1]:2")));
 }
 
-TEST_CASE("threads that ask at the same time each get their own answer, in microseconds") {
+TEST_CASE("an address is here from when it is added until it is taken away") {
     IN_NAMESPACE(ns);
     Peers peers = peers_in(ns);
+    CHECK(peers.is_here(address("127.0.0.9:1").ip));
+    must(ns, "ip link add one type veth peer name two");
+    for (const std::string ip : {"198.51.100.7", "2001:db8::7"}) {
+        CAPTURE(ip);
+        const bool is_v4 = !ip.contains(':');
+        const Ip here = Ip::parse(ip).value();
+        auto change = [&](const std::string& verb, const std::string& interface) {
+            must(ns, "ip addr " + verb + " " + ip + (is_v4 ? "/24" : "/64") + " dev " + interface);
+        };
+        CHECK_FALSE(peers.is_here(here));
+        change("add", "one");
+        CHECK(peers.is_here(here));
+        // Also to who was not there when it came.
+        CHECK(peers_in(ns).is_here(here));
+        change("add", "two");
+        change("del", "one");
+        CHECK(peers.is_here(here));
+        change("del", "two");
+        CHECK_FALSE(peers.is_here(here));
+    }
+    // The other end of a line is not here.
+    must(ns, "ip addr add 198.51.100.1 peer 198.51.100.2 dev one");
+    CHECK(peers.is_here(address("198.51.100.1:1").ip));
+    CHECK_FALSE(peers.is_here(address("198.51.100.2:1").ip));
+}
+
+TEST_CASE("addresses are known also when more came at a time than is told at a time") {
+    IN_NAMESPACE(ns);
+    Peers peers = peers_in(ns);
+    auto here = [&] {
+        int count = 0;
+        for (const std::string net : {"198.51.100.", "203.0.113."})
+            for (int i = 1; i <= 254; ++i)
+                count += peers.is_here(Ip::parse(net + std::to_string(i)).value());
+        return count;
+    };
+    CHECK(here() == 0);
+    must(ns,
+         "for net in 198.51.100 203.0.113; do for i in $(seq 1 254); do "
+         "echo addr add $net.$i/32 dev lo; done; done | ip -batch -");
+    CHECK(here() == 508);
+    must(ns, "ip -4 addr flush dev lo");
+    CHECK(here() == 0);
+}
+
+TEST_CASE("threads that ask at the same time each get their own answer, in microseconds") {
+    IN_NAMESPACE(ns);
+    Peers peers = peers_in(ns, GENERATE(1, 2));
     Fd listener = listen_at(ns, "127.0.0.1:5001");
     std::vector<Stream> clients;
     for (int i = 0; i < 8; ++i) clients.push_back(Stream::dial(ns, "127.0.0.1:5001"));

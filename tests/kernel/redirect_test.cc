@@ -285,6 +285,34 @@ TEST_CASE("a client that aimed at a listener of proxify is not dialled on") {
     CHECK(eventually([&] { return proxify.process().open_fds() <= fds; }));
 }
 
+TEST_CASE("what stands on loopback only is not for those who come from outside") {
+    IN_NAMESPACE(probe);
+    NEEDS_NETFILTER();
+    for (const auto& tool : tools) {
+        CAPTURE(tool.name);
+        Road road;
+        auto proxify = Proxify::start(road.host, {.config = outbound});
+        Server secret(road.host, "127.0.0.1:8080", answer("secret"));
+        Server open(road.host, "198.51.100.1:8080", answer("open"));
+        must(road.host, "echo 0 >/proc/sys/net/ipv4/ip_forward");
+        redirect(road.host, tool, Hook::prerouting, 8080);
+        // A neighbour who sends to 127.0.0.1 by the wire, and takes what comes back from there.
+        must(road.client,
+             "ip addr del 127.0.0.1/8 dev lo && "
+             "echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet && "
+             "ip route add 127.0.0.1/32 via 198.51.100.1 src 198.51.100.7");
+        CHECK(answered(road.client, "198.51.100.1:8080") == "open");
+        const auto answer = answered_by(road.client, "127.0.0.1:8080", {.limit = 1s});
+        // Our own rule lets the kernel throw it away; one that does not is undone at the door.
+        CHECK(answer == (tool.v4.empty() ? "nobody" : "reset"));
+        CHECK(secret.connections() == 0);
+        // Who is on the host gets there, by whatever rule.
+        redirect(road.host, tool, Hook::output, 8080);
+        CHECK(answered(road.host, "127.0.0.1:8080") == "secret");
+        CHECK(proxify.stop() == 0);
+    }
+}
+
 TEST_CASE("a client that comes without a rule, by IPv6, is treated as by IPv4", "[X-23]") {
     IN_NAMESPACE(ns);
     Server fallback(ns, "127.0.0.1:7000", answer("fallback"));

@@ -187,6 +187,42 @@ TEST_CASE("what this host dials is caught by the usual detour, and a loop of it 
     }
 }
 
+TEST_CASE("a loop is seen as well when the address is the client's") {
+    IN_NAMESPACE(probe);
+    NEEDS_NETFILTER();
+    Road road;
+    route_marked(road.host);
+    auto proxify = Proxify::start(road.host, {.config = door(true)});
+    const int fds = proxify.process().open_fds();
+    must(road.host,
+         "nft -f - <<'END'\n"
+         "table inet doors {\n"
+         "  chain prerouting {\n"
+         "    type filter hook prerouting priority mangle; policy accept;\n"
+         "    meta l4proto tcp socket transparent 1 meta mark set 1 accept\n"
+         "    tcp dport 8080 tproxy to :15003 meta mark set 1 accept\n"
+         "  }\n"
+         // All that leaves is turned round, proxify's own too, and so are the answers to that.
+         "  chain output {\n"
+         "    type route hook output priority mangle; policy accept;\n"
+         "    meta mark 0x2035 ct mark set 0x2035\n"
+         "    ct mark 0x2035 ct direction reply meta mark set 1\n"
+         "    tcp dport 8080 meta mark set 1\n"
+         "  }\n"
+         "}\n"
+         "END");
+    size_t sessions = 0;
+    for (const auto& of : Road::families) {
+        CAPTURE(of.name);
+        Server server(road.target, of.at(of.target, 8080), answer("target"));
+        CHECK(answered_by(road.client, of.at(of.target, 8080), {.limit = 5s}) != "target");
+        CHECK(proxify.sessions(sessions += 2).size() == sessions);
+        CHECK(server.connections() == 0);
+    }
+    CHECK(count_lines(proxify.log(), {"loop"}) == 2);
+    CHECK(eventually([&] { return proxify.process().open_fds() <= fds; }));
+}
+
 TEST_CASE("killed in the middle, it starts again and takes what comes") {
     IN_NAMESPACE(probe);
     NEEDS_NETFILTER();
