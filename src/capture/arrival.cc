@@ -41,9 +41,9 @@ Arrival arrive(io::Socket socket, Door door, uint16_t listener_port, Origins* or
             // Where connections are tracked, one that was not redirected is told its own address.
             if (original == local) original.reset();
             // The rule comes before the kernel's own look at what is from outside and cannot be:
-            // what listens at loopback only is not to be had from the wire.
-            if (original && original->ip.is_loopback() && !client.ip.is_loopback())
-                original.reset();
+            // what listens at loopback only is not to be had from the wire. Clients of this host
+            // are redirected to loopback themselves.
+            if (original && original->ip.is_loopback() && !local.ip.is_loopback()) original.reset();
             break;
         case Door::connect:
             original = origins ? origins->take(client, local) : std::nullopt;
