@@ -185,7 +185,7 @@ Result<> ConnectProgram::write_settings() {
     if (settings_.proxy_v6) next.proxy6 = to_end(*settings_.proxy_v6);
     next.netns = netns_;
     next.pid_namespace = pid_namespace_;
-    next.mark = settings_.mark;
+    next.mark = settings_.mark & settings_.mark_mask;  // as a socket's is compared
     next.mark_mask = settings_.mark_mask;
     next.redirects = settings_.redirects;
     next.all_v4 = settings_.all_v4;

@@ -330,6 +330,14 @@ TEST_CASE("sockets with proxify's mark are left alone, whatever the other bits a
     CHECK(with_mark(0x2035) == "target\n");
     CHECK(with_mark(0x2100) == "proxy\n");
     CHECK(counted(program)["passed_own"] == 2);
+    // Bits of the mark that the mask leaves out say nothing.
+    value_of(program.set({.proxy_v4 = Address::parse("203.0.113.9:8888"),
+                          .redirects = true,
+                          .mark = 0x2035,
+                          .mark_mask = 0xff}));
+    CHECK(with_mark(0x2035) == "target\n");
+    CHECK(with_mark(0x35) == "target\n");
+    CHECK(with_mark(0x2000) == "proxy\n");
 }
 
 TEST_CASE("exempt cgroups are left alone at any depth, and only captured sources are captured") {
