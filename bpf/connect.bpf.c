@@ -53,8 +53,15 @@ struct pid {
     unsigned int level;
     struct upid numbers[1];
 } __attribute__((preserve_access_index));
+struct kuid {
+    unsigned int val;
+} __attribute__((preserve_access_index));
+struct cred {
+    struct kuid euid;
+} __attribute__((preserve_access_index));
 struct task_struct {
     int tgid;
+    const struct cred* cred;
     struct task_struct* real_parent;
     struct task_struct* group_leader;
     struct pid* thread_pid;
@@ -596,7 +603,9 @@ static __always_inline _Bool listens_there(const struct connect_end* local,
 /*
  * A proxy that was started again would meet itself from its first dial on, if it had to wait until
  * user space finds it. So it is exempt at once; user space corrects that if it was somebody else.
- * But never process 1, from which all others descend.
+ * But never process 1, from which all others descend; nor just anybody, who could escape the
+ * capture by this: only root, and the user that the proxy ran as, and only in its network
+ * namespace, for in one of their own everybody may listen at any address.
  */
 static __always_inline void on_listen(struct bpf_sock_ops* ops) {
     const struct connect_settings* settings = settings_now();
@@ -605,7 +614,10 @@ static __always_inline void on_listen(struct bpf_sock_ops* ops) {
     set_local(&local, ops);
     if (!listens_there(&local, &settings->proxy4) && !listens_there(&local, &settings->proxy6))
         return;
-    __u32 tgid = this_tgid(settings->pid_namespace);
+    if (bpf_get_netns_cookie(ops) != settings->proxy_netns) return;
+    const __u32 uid = BPF_CORE_READ(this_task(), cred, euid.val);
+    const _Bool may_be_proxy = uid == 0 || uid == settings->proxy_uid;
+    __u32 tgid = may_be_proxy ? this_tgid(settings->pid_namespace) : 0;
     const __u8 yes = 1;
     if (tgid > 1) bpf_map_update_elem(&exempt_procs, &tgid, &yes, BPF_ANY);
 

@@ -111,6 +111,14 @@ Interceptor::~Interceptor() = default;
 Result<> Interceptor::begin(Duration patience) {
     if (capture_.proxy) {
         on_owner(look_for_owner(*capture_.proxy, root_.path));
+        // Without an end of it, the proxy would be sent what it dials itself.
+        if (owner_.is_listening && owner_.pids.empty() && capture_.exempt_cgroups.empty())
+            return fail(Error::of(
+                format("it cannot be seen whose the proxy at {} is, so that what it dials itself "
+                       "would come back to it",
+                       capture_.proxy->text()),
+                "start proxify anew, as root: a capture with `proxy` may be in the file then, also "
+                "with `user`;\nor name the proxy's cgroup in exempt_cgroups"));
         watch_owner();
     }
     TRY(tell_kernel());
@@ -240,6 +248,10 @@ Result<> Interceptor::tell_kernel() {
     TRY(program_.set_exempt_cgroups(exempt));
     TRY(exempt_processes());
 
+    auto settings = settings_of(capture_, mark_);
+    settings.proxy_netns = proxy_netns_;
+    settings.proxy_uid = proxy_uid_;
+
     std::vector<kernel::ConnectSource> sources;
     for (const auto& container : capture_.from_containers)
         if (auto home = homes_.find(container.name); home != homes_.end()) {
@@ -259,7 +271,7 @@ Result<> Interceptor::tell_kernel() {
     auto destinations = destinations_of(capture_, addresses_);
     const auto [add, remove] = changes(destinations_, destinations);
     TRY(program_.add_destinations(add));
-    TRY(program_.set(settings_of(capture_, mark_)));
+    TRY(program_.set(settings));
     TRY(program_.remove_destinations(remove));
     destinations_ = std::move(destinations);
 
@@ -306,7 +318,7 @@ void Interceptor::on_event(const kernel::ConnectEvent& event) {
         if (!scout_) return;
         ++listened_;
         if (connection.pid > 0) newcomers_[connection.pid] = listened_;
-        scout_->look_again(listened_);
+        scout_->look_again(listened_, connection.pid);
         return;
     }
     auto line = line_of(connection, source_text(connection), cgroup_text(connection.cgroup),
@@ -347,7 +359,20 @@ void Interceptor::on_owner(ProxyOwner owner) {
     std::erase_if(newcomers_, [&](const auto& entry) { return entry.second <= owner.asked; });
     const auto before = std::exchange(owner_, std::move(owner));
     const auto proxy = capture_.proxy->text();
-    if (owner_.pids.empty() && (!before.pids.empty() || !is_capturing_))
+    if (!owner_.pids.empty()) {
+        if (owner_.netns != 0) proxy_netns_ = owner_.netns;
+        proxy_uid_ = owner_.uid;
+    }
+    if (!owner_.is_sure && owner_.pids.empty() && (before.is_sure || !before.pids.empty()))
+        log_.warn("proxy", format("it cannot be seen who listens at {}, for proxify may not look at "
+                                  "other users' processes: until root or the proxy's user begins to "
+                                  "listen there, nobody is left alone",
+                                  proxy));
+    else if (!owner_.is_sure && before.is_sure && before.pids == owner_.pids)
+        log_.info("proxy", format("proxify may not look at other users' processes any more: the "
+                                  "proxy at {} stays {} until it ends",
+                                  proxy, owner_.name));
+    if (owner_.is_sure && owner_.pids.empty() && (!before.pids.empty() || !is_capturing_))
         log_.warn("proxy", format("nobody on this host listens at {}: if the proxy is not on "
                                   "another one, clients will be refused",
                                   proxy));

@@ -3,8 +3,10 @@
 // kernel, follows the containers that the capture names, and the processes of somebody else's
 // proxy, and says what was captured.
 //
-// It belongs to one thread and never makes that wait: what takes time (walks through /proc,
-// questions to a daemon) happens on threads of its own, whose findings process() takes over.
+// It belongs to one thread and, once it is open, makes that wait for no more than some system calls:
+// what takes time (walks through /proc, questions to a daemon) happens on threads of its own, whose
+// findings process() takes over. To end them takes as long as the one question that they ask just
+// then.
 #pragma once
 
 #include <cstdint>
@@ -115,6 +117,8 @@ class Interceptor {
     std::vector<kernel::ConnectSource> sources_;
 
     ProxyOwner owner_;
+    uint64_t proxy_netns_ = 0;  ///< of the last owner that was known; 0 for proxify's own
+    uint32_t proxy_uid_ = 0;
     uint64_t listened_ = 0;              ///< how often somebody began to listen there
     std::map<int, uint64_t> newcomers_;  ///< processes that did, and the number of each time
     std::string answering_in_;           ///< the cgroup where original destinations are told

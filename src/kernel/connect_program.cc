@@ -17,11 +17,8 @@
 #include "connect.h"
 #include "connect.skel.h"
 #include "kernel/libbpf.h"
+#include "kernel/owners.h"
 #include "kernel/privileges.h"
-
-#ifndef SO_NETNS_COOKIE
-#define SO_NETNS_COOKIE 71 /* Linux 5.14; libc 2.36 leaves it out */
-#endif
 
 namespace proxify::kernel {
 
@@ -41,15 +38,6 @@ static std::string permission_hint() {
 }
 
 // ---- where we are
-
-static Result<uint64_t> netns_cookie_here() {
-    auto socket = Fd::adopt(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    uint64_t cookie = 0;
-    socklen_t size = sizeof cookie;
-    if (!socket || getsockopt(socket.get(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size) != 0)
-        return fail(Error::from_errno(errno, "ask for the cookie of this network namespace"));
-    return cookie;
-}
 
 /// The inode of the PID namespace whose numbers we use; 0 when it is the first one, in which the
 /// kernel itself counts.
@@ -184,6 +172,8 @@ Result<> ConnectProgram::write_settings() {
     if (settings_.proxy_v4) next.proxy4 = to_end(*settings_.proxy_v4);
     if (settings_.proxy_v6) next.proxy6 = to_end(*settings_.proxy_v6);
     next.netns = netns_;
+    next.proxy_netns = settings_.proxy_netns ? settings_.proxy_netns : netns_;
+    next.proxy_uid = settings_.proxy_uid;
     next.pid_namespace = pid_namespace_;
     next.mark = settings_.mark & settings_.mark_mask;  // as a socket's is compared
     next.mark_mask = settings_.mark_mask;

@@ -40,7 +40,10 @@ struct ConnectSettings {
     bool all_v4 = false;             ///< every destination is captured; loopback only if seen
     bool all_v6 = false;             ///< the same
     bool from_sources = false;       ///< only connects of the sources are captured
-    bool has_foreign_proxy = false;  ///< who begins to listen at its address is exempt at once
+    /// Who begins to listen at its address is exempt at once: root, or proxy_uid, in proxy_netns.
+    bool has_foreign_proxy = false;
+    uint64_t proxy_netns = 0;  ///< cookie; 0 for that of load()
+    uint32_t proxy_uid = 0;    ///< effective
     bool wants_events = false;
     uint32_t mark = 0;  ///< of proxify's own sockets; 0 for none
     uint32_t mark_mask = 0xffffffff;
@@ -81,7 +84,8 @@ struct FollowedConnection {
 };
 
 struct ConnectEvent {
-    /// `listened`: somebody began to listen where the proxy is; only `connection.pid` is known.
+    /// `listened`: somebody began to listen where the proxy is; only `connection.pid` is known:
+    /// of one that is exempt at once, else 0.
     enum class Kind { dialled, listened };
     Kind kind = Kind::dialled;
     FollowedConnection connection;

@@ -22,6 +22,7 @@
 #include "kernel/owners.h"
 #include "support/cgroup.h"
 #include "support/eventually.h"
+#include "support/kernel_test.h"
 #include "support/process.h"
 #include "support/server.h"
 
@@ -422,6 +423,48 @@ TEST_CASE("who begins to listen at the proxy's address is exempt at once") {
     CHECK(listened == 3);
 }
 
+TEST_CASE("listening at the proxy's port exempts nobody but who may be the proxy") {
+    NEEDS_KERNEL_ACCESS();
+    Scene scene;
+    auto elsewhere = Namespace::create();
+    Server target(scene.inside, "203.0.113.7:80", greet("target"));
+    auto program = capture(scene, {.destinations = {destination("203.0.113.7:80")},
+                                   .proxy_v4 = "203.0.113.9:8888",
+                                   .settings = {.has_foreign_proxy = true}});
+    auto said = [&](const Namespace& where, uid_t user) {
+        return scene.cgroup.run(scene.inside, [&] {
+            // Sockets of any namespace are made while this may still go there.
+            auto listener = Fd();
+            where.run([&] { listener = Fd::adopt(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)); });
+            if (setresuid(user, user, user) != 0) return std::string("still root");
+            sockaddr_storage at{};
+            const socklen_t size = Address::parse("0.0.0.0:8888")->to_sockaddr(at);
+            if (bind(listener.get(), reinterpret_cast<sockaddr*>(&at), size) != 0 ||
+                listen(listener.get(), 1) != 0)
+                return std::string("no listener");
+            if (&where != &scene.inside) return answered_by(scene.inside, "203.0.113.7:80");
+            // This one would be sent to itself.
+            auto caller = call("203.0.113.7:80");
+            listener.close();
+            return line_from(caller.socket.get()) == "target\n" ? std::string("target") : "captured";
+        });
+    };
+    CHECK(said(scene.inside, 0) == "target");
+    CHECK(said(elsewhere, 0) == "refused");
+    CHECK(said(scene.inside, nobody) == "captured");
+    value_of(program.set({.proxy_v4 = Address::parse("203.0.113.9:8888"),
+                          .redirects = true,
+                          .has_foreign_proxy = true,
+                          .proxy_uid = nobody}));
+    CHECK(said(scene.inside, nobody) == "target");
+    CHECK(said(scene.inside, nobody - 1) == "captured");
+    // They are heard of all the same, but not as somebody to rely on.
+    std::vector<bool> relied_on;
+    program.drain(
+        [&](const kernel::ConnectEvent& event) { relied_on.push_back(event.connection.pid != 0); });
+    CHECK(relied_on == std::vector{true, false, true, false});
+}
+
 TEST_CASE("a proxy that is down means ECONNREFUSED, and the next client finds the one that is up") {
     NEEDS_KERNEL_ACCESS();
     Scene scene;
@@ -643,7 +686,8 @@ TEST_CASE("a proxy in another network namespace is found, and hears where the cl
     auto said = proxies.run(there, [&]() -> std::string {
         auto listener = listen_at(there, "0.0.0.0:18888");
         auto owners = kernel::find_owners(*Address::parse("198.51.100.2:18888"));
-        if (owners.size() != 1 || owners[0].pids != std::set{getpid()}) return "another owner";
+        if (owners.found.size() != 1 || owners.found[0].pids != std::set{getpid()})
+            return "another owner";
         scene.cgroup.start(scene.inside, [] { call("203.0.113.7:80"); });
         auto accepted = accept_at(listener.get());
         sockaddr_storage original{};
@@ -804,11 +848,29 @@ TEST_CASE("the owners of a listener are found, also in another network namespace
     char byte;
     REQUIRE(read(out.get(), &byte, 1) == 1);
     auto owners = kernel::find_owners(*Address::parse("203.0.113.9:18887"));
-    REQUIRE(owners.size() == 1);
-    CHECK(owners[0].pids == std::set<int>{owner.pid});
-    CHECK(owners[0].netns == scene.inside.inode());
-    CHECK(kernel::find_owners(*Address::parse("203.0.113.9:18886")).empty());
-    CHECK(kernel::find_owners(*Address::parse("127.0.0.1:18887")).empty());  // not here
-    scene.inside.run(
-        [&] { CHECK(kernel::find_owners(*Address::parse("127.0.0.1:18887")).size() == 1); });
+    CHECK(owners.is_complete);
+    REQUIRE(owners.found.size() == 1);
+    CHECK(owners.found[0].pids == std::set<int>{owner.pid});
+    CHECK(owners.found[0].netns == scene.inside.inode());
+    CHECK(owners.found[0].uid == 0);
+    auto found = [](const char* at) { return kernel::find_owners(*Address::parse(at)).found.size(); };
+    CHECK(found("203.0.113.9:18886") == 0);
+    CHECK(found("127.0.0.1:18887") == 0);  // not here
+    scene.inside.run([&] {
+        CHECK(found("127.0.0.1:18887") == 1);
+        CHECK(value_of(kernel::netns_cookie_here()) == owners.found[0].netns_cookie);
+    });
+    // Who may not look does not say that there is nobody.
+    auto said = parent.run(scene.inside, [&]() -> std::string {
+        if (setresuid(nobody, nobody, nobody) != 0) return "still root";
+        auto seen = kernel::find_owners(*Address::parse("203.0.113.9:18887"));
+        if (seen.found.size() != 1 || !seen.found[0].pids.empty()) return "another owner";
+        if (kernel::start_of_process(owner.pid) == 0) return "no start";
+        return seen.is_complete ? "complete" : "incomplete";
+    });
+    CHECK(said == "incomplete");
+    std::stop_source stop;
+    stop.request_stop();
+    auto stopped = kernel::find_owners(*Address::parse("203.0.113.9:18887"), stop.get_token());
+    CHECK((stopped.found.empty() && !stopped.is_complete));
 }

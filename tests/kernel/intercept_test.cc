@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // `proxify intercept`, as people type it, and captures of type "connect" in the file.
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <algorithm>
 #include <csignal>
+#include <cstring>
+#include <thread>
 
 #include "support/cgroup.h"
 #include "support/kernel_test.h"
@@ -401,5 +404,49 @@ TEST_CASE("while one who asks for the file's user serves, connections are captur
                    "[\"203.0.113.7:80\"]\nservice = \"outbound\"\ncgroup = \"" +
                    scene.cgroup.path() + "\"\n"});
     CHECK(scene.answered() == "by proxify");
+    CHECK(proxify.stop() == 0);
+}
+
+TEST_CASE("a proxy stays exempt when proxify, as the file's user, may not look at it any more") {
+    IN_NAMESPACE(unused);
+    NEEDS_PROGRAM("socat");
+    Scene scene;
+    Server target(scene.inside, target_address, greet("target"));
+    auto proxy = std::optional(scene.socat());
+    auto proxify = Proxify::start(
+        scene.inside, {.config = "[proxify]\nuser = \"nobody\"\n[[capture]]\ntype = \"connect\"\n"
+                                 "cidr = [\"203.0.113.7:80\"]\nproxy = \"203.0.113.9:8888\"\n"
+                                 "cgroup = \"" +
+                                 scene.cgroup.path() + "\"\n"});
+    CHECK(scene.answered() == "target");
+    // Somebody listens at that port, which makes it look again.
+    auto listens = [&] {
+        return scene.cgroup.run(scene.inside, [&] {
+            auto listener = Fd::adopt(socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
+            int on = 1;
+            setsockopt(listener.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+            sockaddr_storage at{};
+            const socklen_t size = Address::parse("[::]:8888")->to_sockaddr(at);
+            return bind(listener.get(), reinterpret_cast<sockaddr*>(&at), size) == 0 &&
+                           listen(listener.get(), 1) == 0
+                       ? "yes"
+                       : std::strerror(errno);
+        });
+    };
+    CHECK(listens() == "yes");
+    CHECK(eventually([&] { return contains(proxify.log(), "9:8888 stays socat (pid "); }));
+    std::this_thread::sleep_for(700ms);  // the walks after that change nothing
+    CHECK(scene.answered() == "target");
+    CHECK(target.connections() == 2);
+    // One that is started anew is taken at its word, for good.
+    proxy.reset();
+    CHECK(eventually([&] { return scene.answered() == "refused"; }));
+    proxy.emplace(scene.socat());
+    CHECK(scene.answered() == "target");
+    CHECK(eventually(
+        [&] { return count_of(proxify.log(), "203.0.113.9:8888 is socat (pid ") == 2; }));
+    std::this_thread::sleep_for(700ms);
+    CHECK(scene.answered() == "target");
+    CHECK(target.connections() == 4);
     CHECK(proxify.stop() == 0);
 }
