@@ -51,6 +51,22 @@ struct connect_tuple {
 };
 _Static_assert(sizeof(struct connect_tuple) == 48, "both sides must see the same key");
 
+/* Where a redirected connection was aimed. */
+struct connect_original {
+    struct connect_end aimed_at;
+    __u32 zero;
+    __u64 since_ns; /* CLOCK_MONOTONIC: of the first SYN, then of the answer to it */
+};
+_Static_assert(sizeof(struct connect_original) == 32, "both sides must see the same value");
+
+/*
+ * An original destination that nobody asked for is worth nothing after this time: another client,
+ * whose connect() is not seen here, may have the same two addresses by then. Before, the kernel
+ * does not give them away, as it keeps a closed connection in TIME_WAIT so long. A listener that
+ * takes longer to accept has lost most of its clients anyway.
+ */
+#define CONNECT_ORIGINAL_LASTS_NS 60000000000ull
+
 /*
  * A destination that is captured; the longest prefix wins. One with a port is looked for first.
  *

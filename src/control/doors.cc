@@ -101,7 +101,9 @@ Result<> Doors::apply_connect(const config::Config& config) {
         TRY(open_connect(config, /*patience=*/200ms));
     }
     auto& interceptor = *connect_->interceptor;
-    if (interceptor.is_capturing()) return interceptor.become(*capture, mark_of(config));
+    // Also one that could not start before, and has an older capture yet.
+    if (!is_new) TRY(interceptor.become(*capture, mark_of(config)));
+    if (interceptor.is_capturing()) return {};
     TRY(interceptor.start());
     loop_.spawn(watch(connect_));
     return {};

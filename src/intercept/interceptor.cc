@@ -172,6 +172,8 @@ void Interceptor::follow_containers() {
 }
 
 Result<> Interceptor::start() {
+    process();  // what was learnt since open()
+    TRY(tell_kernel());
     auto started = program_.attach(attached_.folder.get());
     if (!started)
         return fail(std::move(started).error().within(
@@ -225,13 +227,18 @@ Result<> Interceptor::become(const config::Capture& capture, OwnMark mark) {
         std::erase_if(homes_, is_unwanted);
         follow_containers();
     }
+    if (!is_capturing_) return {};  // start() will tell
     TRY(tell_kernel());
     arm_timers();
     return {};
 }
 
-/// Brings the maps to what is known now, in the order in which nobody is captured who was not
-/// meant, and what is meant all the time is captured all the time.
+/// Brings the maps to what is known now. If only destinations change, or only sources, what is new is
+/// added before what is old goes: what is meant all the time is captured all the time. If both do,
+/// that would for a moment capture what new sources dial at old destinations, which nobody asked
+/// for; so then the old ones go first.
+///
+/// What has been written is known at each step, so that the next call can go on from an error.
 Result<> Interceptor::tell_kernel() {
     std::vector<uint64_t> exempt;
     std::map<std::string, uint64_t> before;
@@ -261,23 +268,78 @@ Result<> Interceptor::tell_kernel() {
             else if (home->second.pid_namespace != 0)
                 sources.push_back({.kind = Kind::pid_namespace, .id = home->second.pid_namespace});
         }
-    std::ranges::sort(sources);
-    std::vector<kernel::ConnectSource> gone;
-    std::ranges::set_difference(sources_, sources, std::back_inserter(gone));
-    TRY(program_.add_sources(sources));
-    TRY(program_.remove_sources(gone));
-    sources_ = std::move(sources);
-
-    auto destinations = destinations_of(capture_, addresses_);
-    const auto [add, remove] = changes(destinations_, destinations);
-    TRY(program_.add_destinations(add));
-    TRY(program_.set(settings));
-    TRY(program_.remove_destinations(remove));
-    destinations_ = std::move(destinations);
+    const std::set<kernel::ConnectSource> wanted(sources.begin(), sources.end());
+    const std::vector have(destinations_.begin(), destinations_.end());
+    const auto [add, remove] = changes(have, destinations_of(capture_, addresses_, numbers_));
+    const bool is_elsewhere = !add.empty() || !remove.empty() ||
+                              settings.all_v4 != settings_.all_v4 ||
+                              settings.all_v6 != settings_.all_v6;
+    const bool is_of_others = wanted != sources_ || settings.from_sources != settings_.from_sources;
+    if (is_elsewhere && is_of_others) {
+        TRY(remove_sources_but(wanted));
+        TRY(remove_destinations(remove));
+        TRY(tell_settings(settings));
+        TRY(add_destinations(add));
+        TRY(add_sources(wanted));
+    } else {
+        TRY(add_sources(wanted));
+        TRY(add_destinations(add));
+        TRY(tell_settings(settings));
+        TRY(remove_sources_but(wanted));
+        TRY(remove_destinations(remove));
+    }
 
     names_.clear();
     for (const auto& [name, home] : homes_)
         if (home != Home{}) names_.emplace(home, name);
+    return {};
+}
+
+Result<> Interceptor::tell_settings(const kernel::ConnectSettings& settings) {
+    TRY(program_.set(settings));
+    settings_ = settings;
+    return {};
+}
+
+Result<> Interceptor::add_sources(const std::set<kernel::ConnectSource>& sources) {
+    for (const auto& one : sources) {
+        if (sources_.contains(one)) continue;
+        TRY(program_.add_sources({&one, 1}));
+        sources_.insert(one);
+    }
+    return {};
+}
+
+Result<> Interceptor::remove_sources_but(const std::set<kernel::ConnectSource>& kept) {
+    for (auto one = sources_.begin(); one != sources_.end();) {
+        if (kept.contains(*one)) {
+            ++one;
+            continue;
+        }
+        TRY(program_.remove_sources({&*one, 1}));
+        one = sources_.erase(one);
+    }
+    return {};
+}
+
+Result<> Interceptor::add_destinations(const std::vector<kernel::ConnectDestination>& added) {
+    for (const auto& one : added) {
+        TRY(program_.add_destinations({&one, 1}));
+        // The number is no part of the key: there is at most one entry of this place.
+        const auto before = destinations_.lower_bound({one.prefix, one.port, 0});
+        if (before != destinations_.end() && before->prefix == one.prefix &&
+            before->port == one.port)
+            destinations_.erase(before);
+        destinations_.insert(one);
+    }
+    return {};
+}
+
+Result<> Interceptor::remove_destinations(const std::vector<kernel::ConnectDestination>& removed) {
+    for (const auto& one : removed) {
+        TRY(program_.remove_destinations({&one, 1}));
+        destinations_.erase(one);
+    }
     return {};
 }
 
@@ -322,7 +384,7 @@ void Interceptor::on_event(const kernel::ConnectEvent& event) {
         return;
     }
     auto line = line_of(connection, source_text(connection), cgroup_text(connection.cgroup),
-                        container_text(connection.number));
+                        numbers_.name(connection.number));
     log_.write(telemetry::Level::info, "connect", std::move(line.message), std::move(line.fields));
 }
 
@@ -412,13 +474,16 @@ void Interceptor::look_at_cgroups() {
     auto now = kernel::open_cgroup(attached_.path);
     if (!now || now->id == attached_.id) return;
     program_.detach();
-    attached_ = std::move(*now);
     answering_in_.clear();
+    if (auto again = program_.attach(now->folder.get()); !again) {
+        // Tried again at the next look, and said once.
+        if (std::exchange(failed_in_, now->id) != now->id)
+            log_.error("connect_failed", "connect: " + again.error().what);
+        return;
+    }
+    attached_ = std::move(*now);
     if (capture_.proxy) on_owner(owner_);
-    if (auto again = program_.attach(attached_.folder.get()))
-        log_.info("cgroup", format("the cgroup {} was made anew, and is captured", attached_.path));
-    else
-        log_.error("connect_failed", "connect: " + again.error().what);
+    log_.info("cgroup", format("the cgroup {} was made anew, and is captured", attached_.path));
 }
 
 // ---- what is said
@@ -443,11 +508,6 @@ std::string Interceptor::source_text(const kernel::FollowedConnection& connectio
     return whose({.cgroup = connection.cgroup, .pid_namespace = connection.pid_namespace},
                  cgroup_text(connection.cgroup), own.empty() ? "/" : own, own_pid_namespace_,
                  names_);
-}
-
-std::string Interceptor::container_text(uint32_t number) const {
-    if (number == 0 || number > capture_.containers.size()) return {};
-    return capture_.containers[number - 1].name;
 }
 
 Result<Report> Interceptor::report() {
@@ -479,8 +539,7 @@ Result<Report> Interceptor::report() {
 Result<std::map<std::string, uint64_t>> Interceptor::counts_by_container() const {
     TRY_TO(numbers, program_.counts_by_number());
     std::map<std::string, uint64_t> counts;
-    for (uint32_t i = 0; i < capture_.containers.size() && i + 1 < numbers.size(); ++i)
-        counts[container_text(i + 1)] += numbers[i + 1];
+    for (uint32_t i = 1; i <= numbers_.last(); ++i) counts[numbers_.name(i)] = numbers[i];
     return counts;
 }
 

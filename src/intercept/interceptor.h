@@ -15,6 +15,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -46,7 +47,7 @@ class Interceptor {
                                                      Duration patience, telemetry::Journal& log);
     ~Interceptor();
 
-    /// Captures from now on.
+    /// Captures from now on, as the last become() says. After a failure it may be tried again.
     Result<> start();
     /// Captures nothing more, and says how it was. Connections that were captured are still known.
     void stop();
@@ -54,6 +55,7 @@ class Interceptor {
 
     /// Whether this one can go over to another capture. If not, a new one has to take its place.
     bool can_become(const config::Capture& capture) const;
+    /// At once, if it is capturing; else from start() on.
     Result<> become(const config::Capture& capture, OwnMark mark);
 
     /// Readable when process() has something to do.
@@ -95,17 +97,22 @@ class Interceptor {
     void on_container(const Learnt& learnt);
     void on_owner(ProxyOwner owner);
     Result<> tell_kernel();
+    Result<> tell_settings(const kernel::ConnectSettings& settings);
+    Result<> add_sources(const std::set<kernel::ConnectSource>& sources);
+    Result<> remove_sources_but(const std::set<kernel::ConnectSource>& kept);
+    Result<> add_destinations(const std::vector<kernel::ConnectDestination>& added);
+    Result<> remove_destinations(const std::vector<kernel::ConnectDestination>& removed);
     Result<> exempt_processes();
     void write_report();
     std::string cgroup_text(uint64_t id);
     std::string source_text(const kernel::FollowedConnection& connection);
-    std::string container_text(uint32_t number) const;
 
     config::Capture capture_;
     OwnMark mark_;
     telemetry::Journal& log_;
     kernel::ConnectProgram program_;
     kernel::Cgroup root_, attached_;
+    uint64_t failed_in_ = 0;  ///< the cgroup to which the programs could not be attached
     std::string own_cgroup_;
     uint32_t own_pid_namespace_ = 0;
     bool is_capturing_ = false;
@@ -113,8 +120,11 @@ class Interceptor {
     Addresses addresses_;
     std::map<std::string, Home> homes_;  ///< of containers that run
     std::map<Home, std::string> names_;  ///< the other way round
-    std::vector<kernel::ConnectDestination> destinations_;
-    std::vector<kernel::ConnectSource> sources_;
+    Numbers numbers_;
+    // What the kernel has.
+    std::set<kernel::ConnectDestination> destinations_;
+    std::set<kernel::ConnectSource> sources_;
+    kernel::ConnectSettings settings_;
 
     ProxyOwner owner_;
     uint64_t proxy_netns_ = 0;  ///< of the last owner that was known; 0 for proxify's own

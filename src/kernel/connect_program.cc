@@ -67,12 +67,17 @@ Result<ConnectProgram> ConnectProgram::load(const ConnectHooks& hooks) {
     TRY_TO(pid_namespace, pid_namespace_here());
     program.netns_ = netns;
     program.pid_namespace_ = pid_namespace;
+    program.original_lasts_ = hooks.original_lasts > Duration{}
+                                  ? hooks.original_lasts
+                                  : Duration(std::chrono::nanoseconds(CONNECT_ORIGINAL_LASTS_NS));
 
     std::string said;
     int error_number = hear_libbpf(
         [&] {
             program.object_.reset(connect__open());
             if (!program.object_) return -errno;
+            program.object_->rodata->original_lasts_ns =
+                static_cast<uint64_t>(program.original_lasts_.count());
             auto& programs = program.object_->progs;
             bpf_program__set_autoload(programs.proxify_peer4, hooks.redirects);
             bpf_program__set_autoload(programs.proxify_peer6, hooks.redirects);
@@ -108,6 +113,12 @@ Result<ConnectProgram::Link> ConnectProgram::link(bpf_program* program, int cgro
 }
 
 Result<> ConnectProgram::attach(int cgroup) {
+    auto attached = try_to_attach(cgroup);
+    if (!attached) detach();
+    return attached;
+}
+
+Result<> ConnectProgram::try_to_attach(int cgroup) {
     // First those that know what becomes of a connection, then those that capture it.
     const auto& programs = object_->progs;
     TRY_TO(follow, link(programs.proxify_follow, cgroup));
@@ -135,7 +146,7 @@ Result<> ConnectProgram::answer_in(int cgroup) {
 void ConnectProgram::detach() {
     connect4_.reset();
     connect6_.reset();
-    original_.reset();
+    // original_ stays: a proxy may have accepted what it has not asked about yet.
     peer6_.reset();
     peer4_.reset();
     follow_.reset();
@@ -296,9 +307,12 @@ std::optional<Address> ConnectProgram::take_original_dst(const Address& client,
     tuple.client = to_end(client);
     tuple.server = to_end(local);
     tuple.netns = local.ip.is_loopback() ? netns_ : 0;
-    connect_end original{};
+    connect_original original{};
     if (bpf_map_lookup_and_delete_elem(originals_fd_, &tuple, &original) != 0) return std::nullopt;
-    return to_address(original);
+    const Time since{std::chrono::nanoseconds(original.since_ns)};
+    // The clock is the program's: CLOCK_MONOTONIC.
+    if (std::chrono::steady_clock::now() - since > original_lasts_) return std::nullopt;
+    return to_address(original.aimed_at);
 }
 
 static FollowedConnection to_followed(uint64_t cookie, const connect_connection& from) {

@@ -2,9 +2,11 @@
 // The connect programs in the kernel, met by processes in a cgroup of the test's own.
 #include "kernel/connect_program.h"
 
+#include <bpf/bpf.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 // After libc's own, else both say what an address is.
 #include <linux/netfilter_ipv4.h>
 #include <signal.h>
@@ -16,6 +18,7 @@
 #include <cstring>
 #include <fstream>
 #include <map>
+#include <thread>
 
 #include "kernel/cgroups.h"
 #include "kernel/host.h"
@@ -66,6 +69,7 @@ struct Wish {
     std::vector<ConnectDestination> destinations = {};
     std::string proxy_v4 = {}, proxy_v6 = {};
     ConnectSettings settings = {};
+    Duration original_lasts = {};
 };
 
 /// A program that is attached to the scene's cgroup.
@@ -77,7 +81,9 @@ ConnectProgram capture(const Scene& scene, const Wish& wish) {
     std::optional<ConnectProgram> program;
     scene.inside.run([&] {
         program = value_of(ConnectProgram::load(
-            {.redirects = settings.redirects, .has_foreign_proxy = settings.has_foreign_proxy}));
+            {.redirects = settings.redirects,
+             .has_foreign_proxy = settings.has_foreign_proxy,
+             .original_lasts = wish.original_lasts}));
     });
     value_of(program->set(settings));
     value_of(program->add_destinations(wish.destinations));
@@ -873,4 +879,98 @@ TEST_CASE("the owners of a listener are found, also in another network namespace
     stop.request_stop();
     auto stopped = kernel::find_owners(*Address::parse("203.0.113.9:18887"), stop.get_token());
     CHECK((stopped.found.empty() && !stopped.is_complete));
+}
+
+TEST_CASE("an original destination that nobody asked for in time is none") {
+    NEEDS_KERNEL_ACCESS();
+    Scene scene;
+    auto listener = listen_on_both(scene.inside, 15001);
+    auto program = capture(scene, {.destinations = {destination("203.0.113.7:80")},
+                                   .proxy_v4 = "127.0.0.1:15001",
+                                   .original_lasts = 300ms});
+    auto entries = [&] {
+        auto ids = value_of(program.ids());
+        auto map = Fd::adopt(bpf_map_get_fd_by_id(ids.original_dsts));
+        int count = 0;
+        char key[48], next[48];
+        for (const char* after = nullptr; bpf_map_get_next_key(map.get(), after, next) == 0;
+             after = key, ++count)
+            std::memcpy(key, next, sizeof key);
+        return count;
+    };
+    auto call_for = [&](Duration open) {
+        return scene.cgroup.run(scene.inside, [&] {
+            auto caller = call("203.0.113.7:80");
+            std::this_thread::sleep_for(open);
+            return std::to_string(caller.error);
+        });
+    };
+    CHECK(call_for(0ms) == "0");
+    auto soon = accept_at(listener.get());
+    CHECK(text_of(program.take_original_dst(soon.client, soon.local)) == "203.0.113.7:80");
+    // Its client closed while it was young, for somebody may accept yet.
+    CHECK(call_for(0ms) == "0");
+    auto late = accept_at(listener.get());
+    CHECK(entries() == 1);
+    std::this_thread::sleep_for(400ms);
+    CHECK(text_of(program.take_original_dst(late.client, late.local)) == "none");
+    CHECK(entries() == 0);
+    // That of one who closes later goes with it.
+    CHECK(call_for(400ms) == "0");
+    auto never = accept_at(listener.get());
+    never.socket.close();
+    CHECK(eventually([&] { return entries() == 0; }));
+    // And that of a connection that was refused at once.
+    listener.close();
+    CHECK(call_for(0ms) != "0");
+    CHECK(entries() == 0);
+}
+
+TEST_CASE("a foreign proxy hears of what was captured also after the capture has ended") {
+    NEEDS_KERNEL_ACCESS();
+    Scene scene;
+    auto program = std::optional(capture(scene, {.destinations = {destination("203.0.113.7:80")},
+                                                 .proxy_v4 = "203.0.113.9:8888",
+                                                 .settings = {.has_foreign_proxy = true},
+                                                 .original_lasts = 5s}));
+    // The proxy, which is the one to end the capture as well.
+    auto said = scene.cgroup.run(scene.inside, [&] {
+        auto listener = listen_at(scene.inside, "203.0.113.9:8888");
+        const Process client(scene.cgroup.start(scene.inside, [&] {
+            program->set_exempt_processes({});  // though it is a child of the proxy's
+            auto caller = call("203.0.113.7:80");
+            pause();
+        }));
+        auto accepted = accept_at(listener.get()).socket;
+        auto asked = [&]() -> std::string {
+            sockaddr_storage original{};
+            socklen_t size = sizeof original;
+            if (getsockopt(accepted.get(), SOL_IP, SO_ORIGINAL_DST, &original, &size) != 0)
+                return "none";
+            return Address::from_sockaddr(original).text();
+        };
+        auto first = asked();
+        program->detach();
+        auto second = asked();
+        program.reset();
+        return first + ", " + second + ", " + asked();
+    });
+    CHECK(said == "203.0.113.7:80, 203.0.113.7:80, none");
+}
+
+TEST_CASE("options with long values are answered as ever, where original destinations are") {
+    NEEDS_KERNEL_ACCESS();
+    Scene scene;
+    auto program = capture(scene, {.destinations = {destination("203.0.113.7:80")},
+                                   .proxy_v4 = "203.0.113.9:8888",
+                                   .settings = {.has_foreign_proxy = true}});
+    auto said = scene.cgroup.run(scene.inside, [] {
+        auto one = Fd::adopt(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        std::vector<char> room(100'000);
+        auto size = static_cast<socklen_t>(room.size());
+        if (getsockopt(one.get(), IPPROTO_TCP, TCP_INFO, room.data(), &size) != 0)
+            return std::string(std::strerror(errno));
+        return size > 100 && size < 4096 ? std::string("answered") : std::to_string(size);
+    });
+    CHECK(said == "answered");
 }
