@@ -33,9 +33,9 @@
 #define AF_INET6 10
 #define SOL_IP 0
 #define SOL_IPV6 41
-#define TCP_CLOSE_STATE 7  /* BPF_TCP_CLOSE */
+#define TCP_CLOSE_STATE 7     /* BPF_TCP_CLOSE */
 #define OPTION_SHOWN_MAX 4096 /* of an option's value; a page */
-#define SO_ORIGINAL_DST 80 /* linux/netfilter_ipv4.h; IP6T_SO_ORIGINAL_DST is the same */
+#define SO_ORIGINAL_DST 80    /* linux/netfilter_ipv4.h; IP6T_SO_ORIGINAL_DST is the same */
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
@@ -593,8 +593,8 @@ static __always_inline _Bool is_too_old(const struct connect_original* original)
 
 /*
  * The age of an original destination is counted from the answer to the SYN, which comes before
- * anybody can accept: a SYN may be sent again for minutes. Once the connection has ended, an old one
- * goes, and that of a connection that never was goes at once.
+ * anybody can accept: a SYN may be sent again for minutes. Once the connection has ended, an old
+ * one goes, and that of a connection that never was goes at once.
  */
 static __always_inline void on_original(struct bpf_sock_ops* ops, __u32 before, __u32 state) {
     struct connect_tuple tuple = {};
@@ -742,8 +742,8 @@ static __always_inline void answer_v6(struct bpf_sockopt* question,
 
 SEC("cgroup/getsockopt")
 int proxify_original(struct bpf_sockopt* question) {
-    /* Of a longer answer the kernel shows us the first page only, and before Linux 6.4 lets the call
-     * fail if we leave its length as it is. 0 is for "as it was". */
+    /* Of a longer answer the kernel shows us the first page only, and before Linux 6.4 lets the
+     * call fail if we leave its length as it is. 0 is for "as it was". */
     if (question->optlen > OPTION_SHOWN_MAX) {
         question->optlen = 0;
         return 1;

@@ -233,10 +233,10 @@ Result<> Interceptor::become(const config::Capture& capture, OwnMark mark) {
     return {};
 }
 
-/// Brings the maps to what is known now. If only destinations change, or only sources, what is new is
-/// added before what is old goes: what is meant all the time is captured all the time. If both do,
-/// that would for a moment capture what new sources dial at old destinations, which nobody asked
-/// for; so then the old ones go first.
+/// Brings the maps to what is known now. If only destinations change, or only sources, what is new
+/// is added before what is old goes: what is meant all the time is captured all the time. If both
+/// do, that would for a moment capture what new sources dial at old destinations, which nobody
+/// asked for; so then the old ones go first.
 ///
 /// What has been written is known at each step, so that the next call can go on from an error.
 Result<> Interceptor::tell_kernel() {
@@ -370,7 +370,10 @@ void Interceptor::process() {
         if (auto told = tell_kernel(); !told)
             log_.error("connect_failed", "connect: " + told.error().what);
 
-    if (has_rung(look_timer_)) look_at_cgroups();
+    if (has_rung(look_timer_)) {
+        has_looked_ = false;
+        look_at_cgroups();
+    }
     if (has_rung(report_timer_)) write_report();
 }
 
@@ -426,10 +429,11 @@ void Interceptor::on_owner(ProxyOwner owner) {
         proxy_uid_ = owner_.uid;
     }
     if (!owner_.is_sure && owner_.pids.empty() && (before.is_sure || !before.pids.empty()))
-        log_.warn("proxy", format("it cannot be seen who listens at {}, for proxify may not look at "
-                                  "other users' processes: until root or the proxy's user begins to "
-                                  "listen there, nobody is left alone",
-                                  proxy));
+        log_.warn("proxy",
+                  format("it cannot be seen who listens at {}, for proxify may not look at "
+                         "other users' processes: until root or the proxy's user begins to "
+                         "listen there, nobody is left alone",
+                         proxy));
     else if (!owner_.is_sure && before.is_sure && before.pids == owner_.pids)
         log_.info("proxy", format("proxify may not look at other users' processes any more: the "
                                   "proxy at {} stays {} until it ends",
@@ -488,18 +492,26 @@ void Interceptor::look_at_cgroups() {
 
 // ---- what is said
 
+/// "/user.slice"; empty for one that is gone, and "unknown" for one that is not
+/// found where the kernel may not be asked.
 std::string Interceptor::cgroup_text(uint64_t id) {
-    auto known = cgroup_texts_.find(id);
-    if (known == cgroup_texts_.end()) {
-        constexpr size_t texts_max = 4096;
-        if (cgroup_texts_.size() >= texts_max) cgroup_texts_.clear();
-        auto path = kernel::cgroup_path(id, root_.folder.get());
+    if (auto known = cgroup_texts_.find(id); known != cgroup_texts_.end()) return known->second;
+    constexpr size_t texts_max = 4096;
+    if (cgroup_texts_.size() >= texts_max) cgroup_texts_.clear();
+    auto below_root = [&](std::string path) {
         if (path.starts_with(root_.path)) path.erase(0, root_.path.size());
+        return path.empty() ? "/" : path;
+    };
+    if (auto path = kernel::cgroup_path(id, root_.folder.get())) {
         // One that is gone has no path, and its id is never another's.
-        if (path.empty()) path = id == root_.id ? "/" : "";
-        known = cgroup_texts_.emplace(id, std::move(path)).first;
+        return cgroup_texts_[id] = path->empty() && id != root_.id ? "" : below_root(*path);
     }
-    return known->second;
+    // Whoever may not ask looks at all of them, now and then.
+    if (!std::exchange(has_looked_, true))
+        for (auto& [one, path] : kernel::all_cgroups(root_.path))
+            cgroup_texts_[one] = below_root(path);
+    auto found = cgroup_texts_.find(id);
+    return found == cgroup_texts_.end() ? "unknown" : found->second;
 }
 
 std::string Interceptor::source_text(const kernel::FollowedConnection& connection) {
@@ -553,8 +565,9 @@ void Interceptor::write_report() {
 
 void Interceptor::arm_timers() {
     set_timer(report_timer_, is_capturing_ ? capture_.report_every : Duration{});
-    const bool names_cgroups = !capture_.cgroup.empty() || !capture_.exempt_cgroups.empty();
-    set_timer(look_timer_, is_capturing_ && names_cgroups ? Duration(500ms) : Duration{});
+    const bool looks_at_cgroups = !capture_.cgroup.empty() || !capture_.exempt_cgroups.empty() ||
+                                  capture_.events || capture_.report_every > Duration{};
+    set_timer(look_timer_, is_capturing_ && looks_at_cgroups ? Duration(500ms) : Duration{});
 }
 
 }  // namespace proxify::intercept

@@ -3,10 +3,10 @@
 // kernel, follows the containers that the capture names, and the processes of somebody else's
 // proxy, and says what was captured.
 //
-// It belongs to one thread and, once it is open, makes that wait for no more than some system calls:
-// what takes time (walks through /proc, questions to a daemon) happens on threads of its own, whose
-// findings process() takes over. To end them takes as long as the one question that they ask just
-// then.
+// It belongs to one thread and, once it is open, makes that wait for no more than some system
+// calls: what takes time (walks through /proc, questions to a daemon) happens on threads of its
+// own, whose findings process() takes over. To end them takes as long as the one question that they
+// ask just then.
 #pragma once
 
 #include <cstdint>
@@ -134,6 +134,7 @@ class Interceptor {
     std::string answering_in_;           ///< the cgroup where original destinations are told
 
     std::map<uint64_t, std::string> cgroup_texts_;
+    bool has_looked_ = false;  ///< at all cgroups, since the look timer rang
     std::map<std::string, uint64_t>
         exempt_;  ///< ids of exempt cgroups; 0 for one that is not there
     Fd mail_, report_timer_, look_timer_, wakes_;

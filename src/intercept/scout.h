@@ -26,13 +26,13 @@ namespace proxify::intercept {
 /// Who listens where the proxy is; nobody, when `pids` is empty.
 struct ProxyOwner {
     std::set<int> pids;
-    std::string name;    ///< "socat (pid 812)"
-    std::string cgroup;  ///< the folder of the first one's cgroup; empty when unknown
-    uint64_t netns = 0;  ///< cookie of the network namespace in which it listens; 0 when unknown
-    uint32_t uid = 0;    ///< effective, of the first one
-    bool is_sure = true;      ///< false: not all processes could be looked at
+    std::string name;     ///< "socat (pid 812)"
+    std::string cgroup;   ///< the folder of the first one's cgroup; empty when unknown
+    uint64_t netns = 0;   ///< cookie of the network namespace in which it listens; 0 when unknown
+    uint32_t uid = 0;     ///< effective, of the first one
+    bool is_sure = true;  ///< false: not all processes could be looked at
     bool is_listening = false;  ///< somebody does, even if nobody can be named
-    uint64_t asked = 0;  ///< the number of the last look_again() that this knows about
+    uint64_t asked = 0;         ///< the number of the last look_again() that this knows about
     bool operator==(const ProxyOwner&) const = default;
 };
 

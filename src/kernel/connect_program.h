@@ -40,9 +40,9 @@ struct ConnectHooks {
 struct ConnectSettings {
     std::optional<Address> proxy_v4, proxy_v6;  ///< where connections of each family go
     bool redirects = false;                     ///< false: they are only seen
-    bool all_v4 = false;             ///< every destination is captured; loopback only if seen
-    bool all_v6 = false;             ///< the same
-    bool from_sources = false;       ///< only connects of the sources are captured
+    bool all_v4 = false;        ///< every destination is captured; loopback only if seen
+    bool all_v6 = false;        ///< the same
+    bool from_sources = false;  ///< only connects of the sources are captured
     /// Who begins to listen at its address is exempt at once: root, or proxy_uid, in proxy_netns.
     bool has_foreign_proxy = false;
     uint64_t proxy_netns = 0;  ///< cookie; 0 for that of load()

@@ -80,10 +80,9 @@ ConnectProgram capture(const Scene& scene, const Wish& wish) {
     settings.redirects = settings.proxy_v4 || settings.proxy_v6;
     std::optional<ConnectProgram> program;
     scene.inside.run([&] {
-        program = value_of(ConnectProgram::load(
-            {.redirects = settings.redirects,
-             .has_foreign_proxy = settings.has_foreign_proxy,
-             .original_lasts = wish.original_lasts}));
+        program = value_of(ConnectProgram::load({.redirects = settings.redirects,
+                                                 .has_foreign_proxy = settings.has_foreign_proxy,
+                                                 .original_lasts = wish.original_lasts}));
     });
     value_of(program->set(settings));
     value_of(program->add_destinations(wish.destinations));
@@ -441,7 +440,8 @@ TEST_CASE("listening at the proxy's port exempts nobody but who may be the proxy
         return scene.cgroup.run(scene.inside, [&] {
             // Sockets of any namespace are made while this may still go there.
             auto listener = Fd();
-            where.run([&] { listener = Fd::adopt(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)); });
+            where.run(
+                [&] { listener = Fd::adopt(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)); });
             if (setresuid(user, user, user) != 0) return std::string("still root");
             sockaddr_storage at{};
             const socklen_t size = Address::parse("0.0.0.0:8888")->to_sockaddr(at);
@@ -452,7 +452,8 @@ TEST_CASE("listening at the proxy's port exempts nobody but who may be the proxy
             // This one would be sent to itself.
             auto caller = call("203.0.113.7:80");
             listener.close();
-            return line_from(caller.socket.get()) == "target\n" ? std::string("target") : "captured";
+            return line_from(caller.socket.get()) == "target\n" ? std::string("target")
+                                                                : "captured";
         });
     };
     CHECK(said(scene.inside, 0) == "target");
@@ -833,7 +834,13 @@ TEST_CASE("what is needed of the host is said when it is missing") {
     CHECK(opened.id == cgroup.id());
     auto root = value_of(kernel::open_cgroup(value_of(kernel::cgroup2_root())));
     CHECK(kernel::cgroup_path(cgroup.id(), root.folder.get()) == cgroup.path());
-    CHECK(kernel::cgroup_path(1ull << 60, root.folder.get()).empty());
+    CHECK(kernel::cgroup_path(1ull << 60, root.folder.get()) == "");
+    // Without privileges each folder is looked at.
+    CHECK(cgroup.run(Namespace::create(), [&]() -> std::string {
+        if (setresuid(nobody, nobody, nobody) != 0) return "still root";
+        if (kernel::cgroup_path(cgroup.id(), root.folder.get())) return "was told";
+        return kernel::all_cgroups(root.path)[cgroup.id()];
+    }) == cgroup.path());
     CHECK(cgroup.run(Namespace::create(), [&] {
         return kernel::cgroup_of(getpid(), root.path).value_or("none");
     }) == cgroup.path());
@@ -859,7 +866,9 @@ TEST_CASE("the owners of a listener are found, also in another network namespace
     CHECK(owners.found[0].pids == std::set<int>{owner.pid});
     CHECK(owners.found[0].netns == scene.inside.inode());
     CHECK(owners.found[0].uid == 0);
-    auto found = [](const char* at) { return kernel::find_owners(*Address::parse(at)).found.size(); };
+    auto found = [](const char* at) {
+        return kernel::find_owners(*Address::parse(at)).found.size();
+    };
     CHECK(found("203.0.113.9:18886") == 0);
     CHECK(found("127.0.0.1:18887") == 0);  // not here
     scene.inside.run([&] {
