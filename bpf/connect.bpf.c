@@ -33,8 +33,9 @@
 #define AF_INET6 10
 #define SOL_IP 0
 #define SOL_IPV6 41
-#define TCP_CLOSE_STATE 7  /* BPF_TCP_CLOSE */
-#define SO_ORIGINAL_DST 80 /* linux/netfilter_ipv4.h; IP6T_SO_ORIGINAL_DST is the same */
+#define TCP_CLOSE_STATE 7     /* BPF_TCP_CLOSE */
+#define OPTION_SHOWN_MAX 4096 /* of an option's value; a page */
+#define SO_ORIGINAL_DST 80    /* linux/netfilter_ipv4.h; IP6T_SO_ORIGINAL_DST is the same */
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
@@ -53,8 +54,15 @@ struct pid {
     unsigned int level;
     struct upid numbers[1];
 } __attribute__((preserve_access_index));
+struct kuid {
+    unsigned int val;
+} __attribute__((preserve_access_index));
+struct cred {
+    struct kuid euid;
+} __attribute__((preserve_access_index));
 struct task_struct {
     int tgid;
+    const struct cred* cred;
     struct task_struct* real_parent;
     struct task_struct* group_leader;
     struct pid* thread_pid;
@@ -62,6 +70,9 @@ struct task_struct {
 
 /* Which of the two settings is valid. */
 volatile __u32 connect_slot = 0;
+
+/* CONNECT_ORIGINAL_LASTS_NS, but for tests. */
+const volatile __u64 original_lasts_ns = CONNECT_ORIGINAL_LASTS_NS;
 
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
@@ -114,14 +125,14 @@ struct {
 } connections SEC(".maps");
 
 /*
- * An entry stays until proxify takes it or room is needed, also when the client is gone by then: it
- * may have said all it had to say before anybody accepted.
+ * An entry stays until proxify takes it, it is too old or room is needed; also when the client is
+ * gone by then, for it may have said all it had to say before anybody accepted.
  */
 struct {
     __uint(type, BPF_MAP_TYPE_LRU_HASH);
     __uint(max_entries, CONNECT_ORIGINAL_DSTS_MAX);
     __type(key, struct connect_tuple);
-    __type(value, struct connect_end);
+    __type(value, struct connect_original);
 } original_dsts SEC(".maps");
 
 struct {
@@ -566,23 +577,49 @@ static __always_inline void on_dial(struct bpf_sock_ops* ops) {
     if (!connection || !connection->is_redirected) {
         /* Somebody who calls the proxy directly; the one who had this port before did not. */
         bpf_map_delete_elem(&original_dsts, &tuple);
-    } else if (bpf_map_update_elem(&original_dsts, &tuple, &connection->original, BPF_ANY)) {
-        COUNT(lost_originals);
+    } else {
+        const struct connect_original original = {.aimed_at = connection->original,
+                                                  .since_ns = bpf_ktime_get_ns()};
+        if (bpf_map_update_elem(&original_dsts, &tuple, &original, BPF_ANY)) COUNT(lost_originals);
     }
     if (!connection) return;
     connection->state = BPF_TCP_SYN_SENT;
     bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
+static __always_inline _Bool is_too_old(const struct connect_original* original) {
+    return bpf_ktime_get_ns() - original->since_ns > original_lasts_ns;
+}
+
+/*
+ * The age of an original destination is counted from the answer to the SYN, which comes before
+ * anybody can accept: a SYN may be sent again for minutes. Once the connection has ended, an old
+ * one goes, and that of a connection that never was goes at once.
+ */
+static __always_inline void on_original(struct bpf_sock_ops* ops, __u32 before, __u32 state) {
+    struct connect_tuple tuple = {};
+    set_local(&tuple.client, ops);
+    set_remote(&tuple.server, ops);
+    set_netns(&tuple, bpf_get_netns_cookie(ops));
+    struct connect_original* original = bpf_map_lookup_elem(&original_dsts, &tuple);
+    if (!original) return;
+    if (state == BPF_TCP_ESTABLISHED)
+        original->since_ns = bpf_ktime_get_ns();
+    else if (before == BPF_TCP_SYN_SENT || is_too_old(original))
+        bpf_map_delete_elem(&original_dsts, &tuple);
+}
+
 static __always_inline void on_state(struct bpf_sock_ops* ops) {
     const __u64 cookie = bpf_get_socket_cookie(ops);
-    const __u32 state = ops->args[1];
-    if (state == BPF_TCP_CLOSE) {
-        bpf_map_delete_elem(&connections, &cookie);
-        return;
-    }
+    const __u32 before = ops->args[0], state = ops->args[1];
     struct connect_connection* connection = bpf_map_lookup_elem(&connections, &cookie);
-    if (connection) connection->state = state;
+    if ((state == BPF_TCP_CLOSE || state == BPF_TCP_ESTABLISHED) &&
+        (!connection || connection->is_redirected))
+        on_original(ops, before, state);
+    if (state == BPF_TCP_CLOSE)
+        bpf_map_delete_elem(&connections, &cookie);
+    else if (connection)
+        connection->state = state;
 }
 
 static __always_inline _Bool listens_there(const struct connect_end* local,
@@ -596,7 +633,9 @@ static __always_inline _Bool listens_there(const struct connect_end* local,
 /*
  * A proxy that was started again would meet itself from its first dial on, if it had to wait until
  * user space finds it. So it is exempt at once; user space corrects that if it was somebody else.
- * But never process 1, from which all others descend.
+ * But never process 1, from which all others descend; nor just anybody, who could escape the
+ * capture by this: only root, and the user that the proxy ran as, and only in its network
+ * namespace, for in one of their own everybody may listen at any address.
  */
 static __always_inline void on_listen(struct bpf_sock_ops* ops) {
     const struct connect_settings* settings = settings_now();
@@ -605,7 +644,10 @@ static __always_inline void on_listen(struct bpf_sock_ops* ops) {
     set_local(&local, ops);
     if (!listens_there(&local, &settings->proxy4) && !listens_there(&local, &settings->proxy6))
         return;
-    __u32 tgid = this_tgid(settings->pid_namespace);
+    if (bpf_get_netns_cookie(ops) != settings->proxy_netns) return;
+    const __u32 uid = BPF_CORE_READ(this_task(), cred, euid.val);
+    const _Bool may_be_proxy = uid == 0 || uid == settings->proxy_uid;
+    __u32 tgid = may_be_proxy ? this_tgid(settings->pid_namespace) : 0;
     const __u8 yes = 1;
     if (tgid > 1) bpf_map_update_elem(&exempt_procs, &tgid, &yes, BPF_ANY);
 
@@ -667,7 +709,8 @@ static __always_inline const struct connect_end* original_of(struct bpf_sockopt*
         return NULL;
     }
     set_netns(&tuple, bpf_get_netns_cookie(question));
-    return bpf_map_lookup_elem(&original_dsts, &tuple);
+    const struct connect_original* original = bpf_map_lookup_elem(&original_dsts, &tuple);
+    return original && !is_too_old(original) ? &original->aimed_at : NULL;
 }
 
 static __always_inline void answer_v4(struct bpf_sockopt* question,
@@ -699,6 +742,12 @@ static __always_inline void answer_v6(struct bpf_sockopt* question,
 
 SEC("cgroup/getsockopt")
 int proxify_original(struct bpf_sockopt* question) {
+    /* Of a longer answer the kernel shows us the first page only, and before Linux 6.4 lets the
+     * call fail if we leave its length as it is. 0 is for "as it was". */
+    if (question->optlen > OPTION_SHOWN_MAX) {
+        question->optlen = 0;
+        return 1;
+    }
     if (question->optname != SO_ORIGINAL_DST) return 1;
     if (question->level != SOL_IP && question->level != SOL_IPV6) return 1;
     const struct connect_end* original = original_of(question);

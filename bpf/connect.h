@@ -51,6 +51,22 @@ struct connect_tuple {
 };
 _Static_assert(sizeof(struct connect_tuple) == 48, "both sides must see the same key");
 
+/* Where a redirected connection was aimed. */
+struct connect_original {
+    struct connect_end aimed_at;
+    __u32 zero;
+    __u64 since_ns; /* CLOCK_MONOTONIC: of the first SYN, then of the answer to it */
+};
+_Static_assert(sizeof(struct connect_original) == 32, "both sides must see the same value");
+
+/*
+ * An original destination that nobody asked for is worth nothing after this time: another client,
+ * whose connect() is not seen here, may have the same two addresses by then. Before, the kernel
+ * does not give them away, as it keeps a closed connection in TIME_WAIT so long. A listener that
+ * takes longer to accept has lost most of its clients anyway.
+ */
+#define CONNECT_ORIGINAL_LASTS_NS 60000000000ull
+
 /*
  * A destination that is captured; the longest prefix wins. One with a port is looked for first.
  *
@@ -84,9 +100,11 @@ struct connect_settings {
     struct connect_end proxy4; /* where connections go; port 0 for nowhere */
     struct connect_end proxy6;
     __u64 netns;         /* cookie of proxify's own network namespace */
+    __u64 proxy_netns;   /* the same of the foreign proxy */
     __u32 pid_namespace; /* inode of proxify's own; 0 when it is that of the whole host */
     __u32 mark;          /* of proxify's own sockets; 0 for none */
     __u32 mark_mask;
+    __u32 proxy_uid;        /* whom the foreign proxy runs as; beside root */
     __u8 redirects;         /* 0: connections are only seen */
     __u8 all_v4;            /* every IPv4 destination is captured, but for loopback */
     __u8 all_v6;            /* the same of IPv6 */
@@ -95,9 +113,8 @@ struct connect_settings {
     __u8 exempts_cgroups;   /* connect_exempt_cgroups has something */
     __u8 has_foreign_proxy; /* the proxy is another program, which has to be exempt */
     __u8 wants_events;
-    __u32 zero;
 };
-_Static_assert(sizeof(struct connect_settings) == 72, "both sides must see the same value");
+_Static_assert(sizeof(struct connect_settings) == 80, "both sides must see the same value");
 
 /* A connection that is followed. */
 struct connect_connection {
@@ -120,7 +137,7 @@ _Static_assert(sizeof(struct connect_connection) == 104, "both sides must see th
 
 enum connect_event_kind {
     CONNECT_DIALLED = 1,  /* a connect() was captured */
-    CONNECT_LISTENED = 2, /* somebody began to listen where the proxy is */
+    CONNECT_LISTENED = 2, /* somebody began to listen where the proxy is; tgid if exempt */
 };
 struct connect_event {
     __u32 kind; /* enum connect_event_kind */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Words for time. Nobody asks the machine for the time but io/ (the data plane's clock, which a
-// simulation replaces), telemetry/ (the wall clock in a log line) and the thread of resolve/.
+// simulation replaces), telemetry/ (the wall clock in a log line), the threads of
+// resolve/ and containers/, and kernel/ for the age of what its programs wrote down.
 #pragma once
 
 #include <chrono>

@@ -95,11 +95,10 @@ Result<> Doors::apply_connect(const config::Config& config) {
         return {};
     }
     const bool stays = connect_ && connect_->interceptor->can_become(*capture);
-    if (stays && connect_->interceptor->is_capturing())
-        return connect_->interceptor->become(*capture, mark_of(config));
-
     auto before = connect_;
-    auto begun = stays ? Result<>() : open_connect(config, /*patience=*/200ms);
+    auto begun = stays ? connect_->interceptor->become(*capture, mark_of(config))
+                       : open_connect(config, /*patience=*/200ms);
+    if (stays && connect_->interceptor->is_capturing()) return begun;
     if (begun) begun = connect_->interceptor->start();
     if (!begun) {
         connect_ = stays ? nullptr : std::move(before);

@@ -111,6 +111,14 @@ Interceptor::~Interceptor() = default;
 Result<> Interceptor::begin(Duration patience) {
     if (capture_.proxy) {
         on_owner(look_for_owner(*capture_.proxy, root_.path));
+        // Without an end of it, the proxy would be sent what it dials itself.
+        if (owner_.is_listening && owner_.pids.empty() && capture_.exempt_cgroups.empty())
+            return fail(Error::of(
+                format("it cannot be seen whose the proxy at {} is, so that what it dials itself "
+                       "would come back to it",
+                       capture_.proxy->text()),
+                "start proxify anew, as root: a capture with `proxy` may be in the file then, also "
+                "with `user`;\nor name the proxy's cgroup in exempt_cgroups"));
         watch_owner();
     }
     TRY(tell_kernel());
@@ -164,6 +172,8 @@ void Interceptor::follow_containers() {
 }
 
 Result<> Interceptor::start() {
+    process();  // what was learnt since open()
+    TRY(tell_kernel());
     auto started = program_.attach(attached_.folder.get());
     if (!started)
         return fail(std::move(started).error().within(
@@ -217,13 +227,18 @@ Result<> Interceptor::become(const config::Capture& capture, OwnMark mark) {
         std::erase_if(homes_, is_unwanted);
         follow_containers();
     }
+    if (!is_capturing_) return {};  // start() will tell
     TRY(tell_kernel());
     arm_timers();
     return {};
 }
 
-/// Brings the maps to what is known now, in the order in which nobody is captured who was not
-/// meant, and what is meant all the time is captured all the time.
+/// Brings the maps to what is known now. If only destinations change, or only sources, what is new
+/// is added before what is old goes: what is meant all the time is captured all the time. If both
+/// do, that would for a moment capture what new sources dial at old destinations, which nobody
+/// asked for; so then the old ones go first.
+///
+/// What has been written is known at each step, so that the next call can go on from an error.
 Result<> Interceptor::tell_kernel() {
     std::vector<uint64_t> exempt;
     std::map<std::string, uint64_t> before;
@@ -240,6 +255,10 @@ Result<> Interceptor::tell_kernel() {
     TRY(program_.set_exempt_cgroups(exempt));
     TRY(exempt_processes());
 
+    auto settings = settings_of(capture_, mark_);
+    settings.proxy_netns = proxy_netns_;
+    settings.proxy_uid = proxy_uid_;
+
     std::vector<kernel::ConnectSource> sources;
     for (const auto& container : capture_.from_containers)
         if (auto home = homes_.find(container.name); home != homes_.end()) {
@@ -249,23 +268,78 @@ Result<> Interceptor::tell_kernel() {
             else if (home->second.pid_namespace != 0)
                 sources.push_back({.kind = Kind::pid_namespace, .id = home->second.pid_namespace});
         }
-    std::ranges::sort(sources);
-    std::vector<kernel::ConnectSource> gone;
-    std::ranges::set_difference(sources_, sources, std::back_inserter(gone));
-    TRY(program_.add_sources(sources));
-    TRY(program_.remove_sources(gone));
-    sources_ = std::move(sources);
-
-    auto destinations = destinations_of(capture_, addresses_);
-    const auto [add, remove] = changes(destinations_, destinations);
-    TRY(program_.add_destinations(add));
-    TRY(program_.set(settings_of(capture_, mark_)));
-    TRY(program_.remove_destinations(remove));
-    destinations_ = std::move(destinations);
+    const std::set<kernel::ConnectSource> wanted(sources.begin(), sources.end());
+    const std::vector have(destinations_.begin(), destinations_.end());
+    const auto [add, remove] = changes(have, destinations_of(capture_, addresses_, numbers_));
+    const bool is_elsewhere = !add.empty() || !remove.empty() ||
+                              settings.all_v4 != settings_.all_v4 ||
+                              settings.all_v6 != settings_.all_v6;
+    const bool is_of_others = wanted != sources_ || settings.from_sources != settings_.from_sources;
+    if (is_elsewhere && is_of_others) {
+        TRY(remove_sources_but(wanted));
+        TRY(remove_destinations(remove));
+        TRY(tell_settings(settings));
+        TRY(add_destinations(add));
+        TRY(add_sources(wanted));
+    } else {
+        TRY(add_sources(wanted));
+        TRY(add_destinations(add));
+        TRY(tell_settings(settings));
+        TRY(remove_sources_but(wanted));
+        TRY(remove_destinations(remove));
+    }
 
     names_.clear();
     for (const auto& [name, home] : homes_)
         if (home != Home{}) names_.emplace(home, name);
+    return {};
+}
+
+Result<> Interceptor::tell_settings(const kernel::ConnectSettings& settings) {
+    TRY(program_.set(settings));
+    settings_ = settings;
+    return {};
+}
+
+Result<> Interceptor::add_sources(const std::set<kernel::ConnectSource>& sources) {
+    for (const auto& one : sources) {
+        if (sources_.contains(one)) continue;
+        TRY(program_.add_sources({&one, 1}));
+        sources_.insert(one);
+    }
+    return {};
+}
+
+Result<> Interceptor::remove_sources_but(const std::set<kernel::ConnectSource>& kept) {
+    for (auto one = sources_.begin(); one != sources_.end();) {
+        if (kept.contains(*one)) {
+            ++one;
+            continue;
+        }
+        TRY(program_.remove_sources({&*one, 1}));
+        one = sources_.erase(one);
+    }
+    return {};
+}
+
+Result<> Interceptor::add_destinations(const std::vector<kernel::ConnectDestination>& added) {
+    for (const auto& one : added) {
+        TRY(program_.add_destinations({&one, 1}));
+        // The number is no part of the key: there is at most one entry of this place.
+        const auto before = destinations_.lower_bound({one.prefix, one.port, 0});
+        if (before != destinations_.end() && before->prefix == one.prefix &&
+            before->port == one.port)
+            destinations_.erase(before);
+        destinations_.insert(one);
+    }
+    return {};
+}
+
+Result<> Interceptor::remove_destinations(const std::vector<kernel::ConnectDestination>& removed) {
+    for (const auto& one : removed) {
+        TRY(program_.remove_destinations({&one, 1}));
+        destinations_.erase(one);
+    }
     return {};
 }
 
@@ -296,7 +370,10 @@ void Interceptor::process() {
         if (auto told = tell_kernel(); !told)
             log_.error("connect_failed", "connect: " + told.error().what);
 
-    if (has_rung(look_timer_)) look_at_cgroups();
+    if (has_rung(look_timer_)) {
+        has_looked_ = false;
+        look_at_cgroups();
+    }
     if (has_rung(report_timer_)) write_report();
 }
 
@@ -306,11 +383,11 @@ void Interceptor::on_event(const kernel::ConnectEvent& event) {
         if (!scout_) return;
         ++listened_;
         if (connection.pid > 0) newcomers_[connection.pid] = listened_;
-        scout_->look_again(listened_);
+        scout_->look_again(listened_, connection.pid);
         return;
     }
     auto line = line_of(connection, source_text(connection), cgroup_text(connection.cgroup),
-                        container_text(connection.number));
+                        numbers_.name(connection.number));
     log_.write(telemetry::Level::info, "connect", std::move(line.message), std::move(line.fields));
 }
 
@@ -347,7 +424,21 @@ void Interceptor::on_owner(ProxyOwner owner) {
     std::erase_if(newcomers_, [&](const auto& entry) { return entry.second <= owner.asked; });
     const auto before = std::exchange(owner_, std::move(owner));
     const auto proxy = capture_.proxy->text();
-    if (owner_.pids.empty() && (!before.pids.empty() || !is_capturing_))
+    if (!owner_.pids.empty()) {
+        if (owner_.netns != 0) proxy_netns_ = owner_.netns;
+        proxy_uid_ = owner_.uid;
+    }
+    if (!owner_.is_sure && owner_.pids.empty() && (before.is_sure || !before.pids.empty()))
+        log_.warn("proxy",
+                  format("it cannot be seen who listens at {}, for proxify may not look at "
+                         "other users' processes: until root or the proxy's user begins to "
+                         "listen there, nobody is left alone",
+                         proxy));
+    else if (!owner_.is_sure && before.is_sure && before.pids == owner_.pids)
+        log_.info("proxy", format("proxify may not look at other users' processes any more: the "
+                                  "proxy at {} stays {} until it ends",
+                                  proxy, owner_.name));
+    if (owner_.is_sure && owner_.pids.empty() && (!before.pids.empty() || !is_capturing_))
         log_.warn("proxy", format("nobody on this host listens at {}: if the proxy is not on "
                                   "another one, clients will be refused",
                                   proxy));
@@ -387,29 +478,40 @@ void Interceptor::look_at_cgroups() {
     auto now = kernel::open_cgroup(attached_.path);
     if (!now || now->id == attached_.id) return;
     program_.detach();
-    attached_ = std::move(*now);
     answering_in_.clear();
+    if (auto again = program_.attach(now->folder.get()); !again) {
+        // Tried again at the next look, and said once.
+        if (std::exchange(failed_in_, now->id) != now->id)
+            log_.error("connect_failed", "connect: " + again.error().what);
+        return;
+    }
+    attached_ = std::move(*now);
     if (capture_.proxy) on_owner(owner_);
-    if (auto again = program_.attach(attached_.folder.get()))
-        log_.info("cgroup", format("the cgroup {} was made anew, and is captured", attached_.path));
-    else
-        log_.error("connect_failed", "connect: " + again.error().what);
+    log_.info("cgroup", format("the cgroup {} was made anew, and is captured", attached_.path));
 }
 
 // ---- what is said
 
+/// "/user.slice"; empty for one that is gone, and "unknown" for one that is not
+/// found where the kernel may not be asked.
 std::string Interceptor::cgroup_text(uint64_t id) {
-    auto known = cgroup_texts_.find(id);
-    if (known == cgroup_texts_.end()) {
-        constexpr size_t texts_max = 4096;
-        if (cgroup_texts_.size() >= texts_max) cgroup_texts_.clear();
-        auto path = kernel::cgroup_path(id, root_.folder.get());
+    if (auto known = cgroup_texts_.find(id); known != cgroup_texts_.end()) return known->second;
+    constexpr size_t texts_max = 4096;
+    if (cgroup_texts_.size() >= texts_max) cgroup_texts_.clear();
+    auto below_root = [&](std::string path) {
         if (path.starts_with(root_.path)) path.erase(0, root_.path.size());
+        return path.empty() ? "/" : path;
+    };
+    if (auto path = kernel::cgroup_path(id, root_.folder.get())) {
         // One that is gone has no path, and its id is never another's.
-        if (path.empty()) path = id == root_.id ? "/" : "";
-        known = cgroup_texts_.emplace(id, std::move(path)).first;
+        return cgroup_texts_[id] = path->empty() && id != root_.id ? "" : below_root(*path);
     }
-    return known->second;
+    // Whoever may not ask looks at all of them, now and then.
+    if (!std::exchange(has_looked_, true))
+        for (auto& [one, path] : kernel::all_cgroups(root_.path))
+            cgroup_texts_[one] = below_root(path);
+    auto found = cgroup_texts_.find(id);
+    return found == cgroup_texts_.end() ? "unknown" : found->second;
 }
 
 std::string Interceptor::source_text(const kernel::FollowedConnection& connection) {
@@ -418,11 +520,6 @@ std::string Interceptor::source_text(const kernel::FollowedConnection& connectio
     return whose({.cgroup = connection.cgroup, .pid_namespace = connection.pid_namespace},
                  cgroup_text(connection.cgroup), own.empty() ? "/" : own, own_pid_namespace_,
                  names_);
-}
-
-std::string Interceptor::container_text(uint32_t number) const {
-    if (number == 0 || number > capture_.containers.size()) return {};
-    return capture_.containers[number - 1].name;
 }
 
 Result<Report> Interceptor::report() {
@@ -454,8 +551,7 @@ Result<Report> Interceptor::report() {
 Result<std::map<std::string, uint64_t>> Interceptor::counts_by_container() const {
     TRY_TO(numbers, program_.counts_by_number());
     std::map<std::string, uint64_t> counts;
-    for (uint32_t i = 0; i < capture_.containers.size() && i + 1 < numbers.size(); ++i)
-        counts[container_text(i + 1)] += numbers[i + 1];
+    for (uint32_t i = 1; i <= numbers_.last(); ++i) counts[numbers_.name(i)] = numbers[i];
     return counts;
 }
 
@@ -469,8 +565,9 @@ void Interceptor::write_report() {
 
 void Interceptor::arm_timers() {
     set_timer(report_timer_, is_capturing_ ? capture_.report_every : Duration{});
-    const bool names_cgroups = !capture_.cgroup.empty() || !capture_.exempt_cgroups.empty();
-    set_timer(look_timer_, is_capturing_ && names_cgroups ? Duration(500ms) : Duration{});
+    const bool looks_at_cgroups = !capture_.cgroup.empty() || !capture_.exempt_cgroups.empty() ||
+                                  capture_.events || capture_.report_every > Duration{};
+    set_timer(look_timer_, is_capturing_ && looks_at_cgroups ? Duration(500ms) : Duration{});
 }
 
 }  // namespace proxify::intercept

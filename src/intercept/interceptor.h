@@ -3,8 +3,10 @@
 // kernel, follows the containers that the capture names, and the processes of somebody else's
 // proxy, and says what was captured.
 //
-// It belongs to one thread and never makes that wait: what takes time (walks through /proc,
-// questions to a daemon) happens on threads of its own, whose findings process() takes over.
+// It belongs to one thread and, once it is open, makes that wait for no more than some system
+// calls: what takes time (walks through /proc, questions to a daemon) happens on threads of its
+// own, whose findings process() takes over. To end them takes as long as the one question that they
+// ask just then.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +15,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -44,7 +47,7 @@ class Interceptor {
                                                      Duration patience, telemetry::Journal& log);
     ~Interceptor();
 
-    /// Captures from now on.
+    /// Captures from now on, as the last become() says. After a failure it may be tried again.
     Result<> start();
     /// Captures nothing more, and says how it was. Connections that were captured are still known.
     void stop();
@@ -52,6 +55,7 @@ class Interceptor {
 
     /// Whether this one can go over to another capture. If not, a new one has to take its place.
     bool can_become(const config::Capture& capture) const;
+    /// At once, if it is capturing; else from start() on.
     Result<> become(const config::Capture& capture, OwnMark mark);
 
     /// Readable when process() has something to do.
@@ -93,17 +97,22 @@ class Interceptor {
     void on_container(const Learnt& learnt);
     void on_owner(ProxyOwner owner);
     Result<> tell_kernel();
+    Result<> tell_settings(const kernel::ConnectSettings& settings);
+    Result<> add_sources(const std::set<kernel::ConnectSource>& sources);
+    Result<> remove_sources_but(const std::set<kernel::ConnectSource>& kept);
+    Result<> add_destinations(const std::vector<kernel::ConnectDestination>& added);
+    Result<> remove_destinations(const std::vector<kernel::ConnectDestination>& removed);
     Result<> exempt_processes();
     void write_report();
     std::string cgroup_text(uint64_t id);
     std::string source_text(const kernel::FollowedConnection& connection);
-    std::string container_text(uint32_t number) const;
 
     config::Capture capture_;
     OwnMark mark_;
     telemetry::Journal& log_;
     kernel::ConnectProgram program_;
     kernel::Cgroup root_, attached_;
+    uint64_t failed_in_ = 0;  ///< the cgroup to which the programs could not be attached
     std::string own_cgroup_;
     uint32_t own_pid_namespace_ = 0;
     bool is_capturing_ = false;
@@ -111,15 +120,21 @@ class Interceptor {
     Addresses addresses_;
     std::map<std::string, Home> homes_;  ///< of containers that run
     std::map<Home, std::string> names_;  ///< the other way round
-    std::vector<kernel::ConnectDestination> destinations_;
-    std::vector<kernel::ConnectSource> sources_;
+    Numbers numbers_;
+    // What the kernel has.
+    std::set<kernel::ConnectDestination> destinations_;
+    std::set<kernel::ConnectSource> sources_;
+    kernel::ConnectSettings settings_;
 
     ProxyOwner owner_;
+    uint64_t proxy_netns_ = 0;  ///< of the last owner that was known; 0 for proxify's own
+    uint32_t proxy_uid_ = 0;
     uint64_t listened_ = 0;              ///< how often somebody began to listen there
     std::map<int, uint64_t> newcomers_;  ///< processes that did, and the number of each time
     std::string answering_in_;           ///< the cgroup where original destinations are told
 
     std::map<uint64_t, std::string> cgroup_texts_;
+    bool has_looked_ = false;  ///< at all cgroups, since the look timer rang
     std::map<std::string, uint64_t>
         exempt_;  ///< ids of exempt cgroups; 0 for one that is not there
     Fd mail_, report_timer_, look_timer_, wakes_;

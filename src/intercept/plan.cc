@@ -38,26 +38,36 @@ static auto key_of(const ConnectDestination& one) {
     return std::pair(one.prefix, one.port);
 }
 
+uint32_t Numbers::of(const std::string& name) {
+    if (auto known = numbers_.find(name); known != numbers_.end()) return known->second;
+    constexpr uint32_t last_number = kernel::connect_numbers - 1;
+    if (names_.size() < last_number)
+        names_.push_back(names_.size() + 1 < last_number ? name : "other containers");
+    return numbers_[name] = last();
+}
+
+std::string Numbers::name(uint32_t number) const {
+    return number == 0 || number > names_.size() ? std::string() : names_[number - 1];
+}
+
 std::vector<ConnectDestination> destinations_of(const config::Capture& capture,
-                                                const Addresses& addresses) {
+                                                const Addresses& addresses, Numbers& numbers) {
     // The first one who names a destination counts it.
-    std::map<std::pair<Prefix, uint16_t>, uint32_t> numbers;
-    for (uint32_t i = 0; i < capture.containers.size(); ++i) {
-        const auto& [name, port] = capture.containers[i];
+    std::map<std::pair<Prefix, uint16_t>, uint32_t> found;
+    for (const auto& [name, port] : capture.containers) {
+        const uint32_t number = numbers.of(name);
         const auto known = addresses.find(name);
         if (known == addresses.end()) continue;
-        // There are fewer numbers than there may be containers; the last ones share one.
-        const uint32_t number = std::min(i + 1, kernel::connect_numbers - 1);
         for (const Ip& ip : known->second)
-            numbers.emplace(std::pair(Prefix{ip, ip.is_v4 ? uint8_t{32} : uint8_t{128}}, port),
-                            number);
+            found.emplace(std::pair(Prefix{ip, ip.is_v4 ? uint8_t{32} : uint8_t{128}}, port),
+                          number);
     }
     for (const auto& [prefix, port] : capture.destinations)
-        numbers.emplace(std::pair(prefix.network(), port), 0);
-    std::vector<ConnectDestination> found;
-    for (const auto& [place, number] : numbers)
-        found.push_back({.prefix = place.first, .port = place.second, .number = number});
-    return found;
+        found.emplace(std::pair(prefix.network(), port), 0);
+    std::vector<ConnectDestination> destinations;
+    for (const auto& [place, number] : found)
+        destinations.push_back({.prefix = place.first, .port = place.second, .number = number});
+    return destinations;
 }
 
 std::vector<std::string> containers_of(const config::Capture& capture) {

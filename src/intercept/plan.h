@@ -26,14 +26,32 @@ using Addresses = std::map<std::string, std::vector<Ip>>;
 kernel::ConnectHooks hooks_of(const config::Capture& capture);
 kernel::ConnectSettings settings_of(const config::Capture& capture, OwnMark mark);
 
-/// Sorted, each once. The container with the index i is counted under i + 1, all else under 0.
+/// Under which number each container is counted. A name keeps its number, wherever in whichever
+/// list it stands later: what was counted is never another's.
+class Numbers {
+  public:
+    /// From 1 on, in the order in which they are asked for. There are fewer numbers than there may
+    /// be names: the last ones share one.
+    uint32_t of(const std::string& name);
+    /// Empty for a number that nobody has.
+    std::string name(uint32_t number) const;
+    /// The highest number that somebody has.
+    uint32_t last() const { return static_cast<uint32_t>(names_.size()); }
+
+  private:
+    std::map<std::string, uint32_t> numbers_;
+    std::vector<std::string> names_;  ///< of 1, 2, ...
+};
+
+/// Sorted, each once. A container's is counted under its number, all else under 0.
 std::vector<kernel::ConnectDestination> destinations_of(const config::Capture& capture,
-                                                        const Addresses& addresses);
+                                                        const Addresses& addresses,
+                                                        Numbers& numbers);
 
 /// All containers that the capture names, each once.
 std::vector<std::string> containers_of(const config::Capture& capture);
 
-/// How to come from `have` to `want`: what is added first, then what is removed. A destination
+/// How to come from `have` to `want`, which are sorted: what is added and removed. A destination
 /// whose number changes is added only.
 struct DestinationChanges {
     std::vector<kernel::ConnectDestination> add, remove;

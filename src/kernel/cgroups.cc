@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <vector>
@@ -93,7 +94,7 @@ std::optional<std::string> cgroup_of(int pid, const std::string& root) {
     return *path == "/" ? root : root + *path;
 }
 
-std::string cgroup_path(uint64_t id, int root) {
+std::optional<std::string> cgroup_path(uint64_t id, int root) {
     // The handle of a folder in kernfs is its id (FILEID_KERNFS, linux/exportfs.h).
     alignas(file_handle) std::array<char, sizeof(file_handle) + sizeof id> bytes{};
     auto* handle = reinterpret_cast<file_handle*>(bytes.data());
@@ -101,11 +102,28 @@ std::string cgroup_path(uint64_t id, int root) {
     handle->handle_type = 0xfe;
     std::memcpy(bytes.data() + sizeof(file_handle), &id, sizeof id);
     auto folder = Fd::adopt(open_by_handle_at(root, handle, O_PATH | O_CLOEXEC));
-    if (!folder) return {};
+    if (!folder && (errno == EPERM || errno == EOPNOTSUPP)) return std::nullopt;
+    if (!folder) return "";
     std::array<char, 4096> path;
     const ssize_t size =
         readlink(format("/proc/self/fd/{}", folder.get()).c_str(), path.data(), path.size());
     return size > 0 ? std::string(path.data(), static_cast<size_t>(size)) : std::string();
+}
+
+std::map<uint64_t, std::string> all_cgroups(const std::string& root) {
+    namespace fs = std::filesystem;
+    constexpr size_t cgroups_max = 65536;
+    std::map<uint64_t, std::string> found;
+    struct stat about{};
+    if (stat(root.c_str(), &about) != 0) return found;
+    found[about.st_ino] = root;
+    std::error_code ignored;  // they come and go
+    const auto options = fs::directory_options::skip_permission_denied;
+    for (fs::recursive_directory_iterator one(root, options, ignored), end;
+         !ignored && one != end && found.size() < cgroups_max; one.increment(ignored))
+        if (one->is_directory(ignored) && stat(one->path().c_str(), &about) == 0)
+            found[about.st_ino] = one->path().native();
+    return found;
 }
 
 }  // namespace proxify::kernel

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -35,7 +36,12 @@ std::optional<std::string> cgroup_in(std::string_view cgroup);
 /// The folder of the cgroup of a process; nullopt when there is no such process.
 std::optional<std::string> cgroup_of(int pid, const std::string& root);
 
-/// Where a cgroup with this id is; empty when it is gone. `root` is any folder of the tree, opened.
-std::string cgroup_path(uint64_t id, int root);
+/// Where a cgroup with this id is; empty when it is gone; nullopt without CAP_DAC_READ_SEARCH,
+/// which the kernel wants for this. `root` is any folder of the tree, opened.
+std::optional<std::string> cgroup_path(uint64_t id, int root);
+
+/// The paths of all cgroups, by id: of `root` and what is below it, of 65536 at most. Takes no
+/// privileges, but a look at each folder.
+std::map<uint64_t, std::string> all_cgroups(const std::string& root);
 
 }  // namespace proxify::kernel

@@ -17,11 +17,8 @@
 #include "connect.h"
 #include "connect.skel.h"
 #include "kernel/libbpf.h"
+#include "kernel/owners.h"
 #include "kernel/privileges.h"
-
-#ifndef SO_NETNS_COOKIE
-#define SO_NETNS_COOKIE 71 /* Linux 5.14; libc 2.36 leaves it out */
-#endif
 
 namespace proxify::kernel {
 
@@ -41,15 +38,6 @@ static std::string permission_hint() {
 }
 
 // ---- where we are
-
-static Result<uint64_t> netns_cookie_here() {
-    auto socket = Fd::adopt(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    uint64_t cookie = 0;
-    socklen_t size = sizeof cookie;
-    if (!socket || getsockopt(socket.get(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size) != 0)
-        return fail(Error::from_errno(errno, "ask for the cookie of this network namespace"));
-    return cookie;
-}
 
 /// The inode of the PID namespace whose numbers we use; 0 when it is the first one, in which the
 /// kernel itself counts.
@@ -79,12 +67,17 @@ Result<ConnectProgram> ConnectProgram::load(const ConnectHooks& hooks) {
     TRY_TO(pid_namespace, pid_namespace_here());
     program.netns_ = netns;
     program.pid_namespace_ = pid_namespace;
+    program.original_lasts_ = hooks.original_lasts > Duration{}
+                                  ? hooks.original_lasts
+                                  : Duration(std::chrono::nanoseconds(CONNECT_ORIGINAL_LASTS_NS));
 
     std::string said;
     int error_number = hear_libbpf(
         [&] {
             program.object_.reset(connect__open());
             if (!program.object_) return -errno;
+            program.object_->rodata->original_lasts_ns =
+                static_cast<uint64_t>(program.original_lasts_.count());
             auto& programs = program.object_->progs;
             bpf_program__set_autoload(programs.proxify_peer4, hooks.redirects);
             bpf_program__set_autoload(programs.proxify_peer6, hooks.redirects);
@@ -120,6 +113,12 @@ Result<ConnectProgram::Link> ConnectProgram::link(bpf_program* program, int cgro
 }
 
 Result<> ConnectProgram::attach(int cgroup) {
+    auto attached = try_to_attach(cgroup);
+    if (!attached) detach();
+    return attached;
+}
+
+Result<> ConnectProgram::try_to_attach(int cgroup) {
     // First those that know what becomes of a connection, then those that capture it.
     const auto& programs = object_->progs;
     TRY_TO(follow, link(programs.proxify_follow, cgroup));
@@ -147,7 +146,7 @@ Result<> ConnectProgram::answer_in(int cgroup) {
 void ConnectProgram::detach() {
     connect4_.reset();
     connect6_.reset();
-    original_.reset();
+    // original_ stays: a proxy may have accepted what it has not asked about yet.
     peer6_.reset();
     peer4_.reset();
     follow_.reset();
@@ -184,8 +183,10 @@ Result<> ConnectProgram::write_settings() {
     if (settings_.proxy_v4) next.proxy4 = to_end(*settings_.proxy_v4);
     if (settings_.proxy_v6) next.proxy6 = to_end(*settings_.proxy_v6);
     next.netns = netns_;
+    next.proxy_netns = settings_.proxy_netns ? settings_.proxy_netns : netns_;
+    next.proxy_uid = settings_.proxy_uid;
     next.pid_namespace = pid_namespace_;
-    next.mark = settings_.mark;
+    next.mark = settings_.mark & settings_.mark_mask;  // as a socket's is compared
     next.mark_mask = settings_.mark_mask;
     next.redirects = settings_.redirects;
     next.all_v4 = settings_.all_v4;
@@ -306,9 +307,12 @@ std::optional<Address> ConnectProgram::take_original_dst(const Address& client,
     tuple.client = to_end(client);
     tuple.server = to_end(local);
     tuple.netns = local.ip.is_loopback() ? netns_ : 0;
-    connect_end original{};
+    connect_original original{};
     if (bpf_map_lookup_and_delete_elem(originals_fd_, &tuple, &original) != 0) return std::nullopt;
-    return to_address(original);
+    const Time since{std::chrono::nanoseconds(original.since_ns)};
+    // The clock is the program's: CLOCK_MONOTONIC.
+    if (std::chrono::steady_clock::now() - since > original_lasts_) return std::nullopt;
+    return to_address(original.aimed_at);
 }
 
 static FollowedConnection to_followed(uint64_t cookie, const connect_connection& from) {

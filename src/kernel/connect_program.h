@@ -32,15 +32,21 @@ namespace proxify::kernel {
 struct ConnectHooks {
     bool redirects = false;          ///< else connections are only seen
     bool has_foreign_proxy = false;  ///< it may ask for SO_ORIGINAL_DST
+    /// An original destination that nobody has asked for in this time is none any more; 0 for as
+    /// long as the kernel keeps the addresses of a closed connection back. Others are for tests.
+    Duration original_lasts{};
 };
 
 struct ConnectSettings {
     std::optional<Address> proxy_v4, proxy_v6;  ///< where connections of each family go
     bool redirects = false;                     ///< false: they are only seen
-    bool all_v4 = false;             ///< every destination is captured; loopback only if seen
-    bool all_v6 = false;             ///< the same
-    bool from_sources = false;       ///< only connects of the sources are captured
-    bool has_foreign_proxy = false;  ///< who begins to listen at its address is exempt at once
+    bool all_v4 = false;        ///< every destination is captured; loopback only if seen
+    bool all_v6 = false;        ///< the same
+    bool from_sources = false;  ///< only connects of the sources are captured
+    /// Who begins to listen at its address is exempt at once: root, or proxy_uid, in proxy_netns.
+    bool has_foreign_proxy = false;
+    uint64_t proxy_netns = 0;  ///< cookie; 0 for that of load()
+    uint32_t proxy_uid = 0;    ///< effective
     bool wants_events = false;
     uint32_t mark = 0;  ///< of proxify's own sockets; 0 for none
     uint32_t mark_mask = 0xffffffff;
@@ -81,7 +87,8 @@ struct FollowedConnection {
 };
 
 struct ConnectEvent {
-    /// `listened`: somebody began to listen where the proxy is; only `connection.pid` is known.
+    /// `listened`: somebody began to listen where the proxy is; only `connection.pid` is known:
+    /// of one that is exempt at once, else 0.
     enum class Kind { dialled, listened };
     Kind kind = Kind::dialled;
     FollowedConnection connection;
@@ -109,12 +116,13 @@ class ConnectProgram {
     /// of what the program added itself.
     Result<> set_exempt_processes(std::span<const int> pids);
 
-    /// Starts to capture in this cgroup and all below it.
+    /// Starts to capture in this cgroup and all below it; nothing of it, when it fails.
     Result<> attach(int cgroup);
     /// Where the foreign proxy lives, if that is outside of what attach() was given: it may ask for
     /// original destinations there. Takes the place of the one before.
     Result<> answer_in(int cgroup);
-    /// Stops: no connect() that begins after this meets the program. The maps stay.
+    /// Stops: no connect() that begins after this meets the program. The maps stay; and a foreign
+    /// proxy hears of connections that were captured before for as long as this object lives.
     void detach();
 
     /// Where the connection was aimed that came from `client` to `local`; nullopt when it was not
@@ -160,6 +168,7 @@ class ConnectProgram {
 
     ConnectProgram() = default;
     Result<Link> link(bpf_program* program, int cgroup);
+    Result<> try_to_attach(int cgroup);
     Result<> write_settings();
     static int on_record(void* drain, void* record, size_t size);
 
@@ -170,6 +179,7 @@ class ConnectProgram {
     bool exempts_cgroups_ = false, exempts_processes_ = false;
     uint64_t netns_ = 0;
     uint32_t pid_namespace_ = 0;
+    Duration original_lasts_{};
     int originals_fd_ = -1;  ///< the map's; for take_original_dst()
     std::unique_ptr<Drain> drain_;
     std::unique_ptr<ring_buffer, DestroyRing> ring_;

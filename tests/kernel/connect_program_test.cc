@@ -2,9 +2,11 @@
 // The connect programs in the kernel, met by processes in a cgroup of the test's own.
 #include "kernel/connect_program.h"
 
+#include <bpf/bpf.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 // After libc's own, else both say what an address is.
 #include <linux/netfilter_ipv4.h>
 #include <signal.h>
@@ -16,12 +18,14 @@
 #include <cstring>
 #include <fstream>
 #include <map>
+#include <thread>
 
 #include "kernel/cgroups.h"
 #include "kernel/host.h"
 #include "kernel/owners.h"
 #include "support/cgroup.h"
 #include "support/eventually.h"
+#include "support/kernel_test.h"
 #include "support/process.h"
 #include "support/server.h"
 
@@ -65,6 +69,7 @@ struct Wish {
     std::vector<ConnectDestination> destinations = {};
     std::string proxy_v4 = {}, proxy_v6 = {};
     ConnectSettings settings = {};
+    Duration original_lasts = {};
 };
 
 /// A program that is attached to the scene's cgroup.
@@ -75,8 +80,9 @@ ConnectProgram capture(const Scene& scene, const Wish& wish) {
     settings.redirects = settings.proxy_v4 || settings.proxy_v6;
     std::optional<ConnectProgram> program;
     scene.inside.run([&] {
-        program = value_of(ConnectProgram::load(
-            {.redirects = settings.redirects, .has_foreign_proxy = settings.has_foreign_proxy}));
+        program = value_of(ConnectProgram::load({.redirects = settings.redirects,
+                                                 .has_foreign_proxy = settings.has_foreign_proxy,
+                                                 .original_lasts = wish.original_lasts}));
     });
     value_of(program->set(settings));
     value_of(program->add_destinations(wish.destinations));
@@ -330,6 +336,14 @@ TEST_CASE("sockets with proxify's mark are left alone, whatever the other bits a
     CHECK(with_mark(0x2035) == "target\n");
     CHECK(with_mark(0x2100) == "proxy\n");
     CHECK(counted(program)["passed_own"] == 2);
+    // Bits of the mark that the mask leaves out say nothing.
+    value_of(program.set({.proxy_v4 = Address::parse("203.0.113.9:8888"),
+                          .redirects = true,
+                          .mark = 0x2035,
+                          .mark_mask = 0xff}));
+    CHECK(with_mark(0x2035) == "target\n");
+    CHECK(with_mark(0x35) == "target\n");
+    CHECK(with_mark(0x2000) == "proxy\n");
 }
 
 TEST_CASE("exempt cgroups are left alone at any depth, and only captured sources are captured") {
@@ -412,6 +426,50 @@ TEST_CASE("who begins to listen at the proxy's address is exempt at once") {
         listened += event.kind == kernel::ConnectEvent::Kind::listened;
     });
     CHECK(listened == 3);
+}
+
+TEST_CASE("listening at the proxy's port exempts nobody but who may be the proxy") {
+    NEEDS_KERNEL_ACCESS();
+    Scene scene;
+    auto elsewhere = Namespace::create();
+    Server target(scene.inside, "203.0.113.7:80", greet("target"));
+    auto program = capture(scene, {.destinations = {destination("203.0.113.7:80")},
+                                   .proxy_v4 = "203.0.113.9:8888",
+                                   .settings = {.has_foreign_proxy = true}});
+    auto said = [&](const Namespace& where, uid_t user) {
+        return scene.cgroup.run(scene.inside, [&] {
+            // Sockets of any namespace are made while this may still go there.
+            auto listener = Fd();
+            where.run(
+                [&] { listener = Fd::adopt(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)); });
+            if (setresuid(user, user, user) != 0) return std::string("still root");
+            sockaddr_storage at{};
+            const socklen_t size = Address::parse("0.0.0.0:8888")->to_sockaddr(at);
+            if (bind(listener.get(), reinterpret_cast<sockaddr*>(&at), size) != 0 ||
+                listen(listener.get(), 1) != 0)
+                return std::string("no listener");
+            if (&where != &scene.inside) return answered_by(scene.inside, "203.0.113.7:80");
+            // This one would be sent to itself.
+            auto caller = call("203.0.113.7:80");
+            listener.close();
+            return line_from(caller.socket.get()) == "target\n" ? std::string("target")
+                                                                : "captured";
+        });
+    };
+    CHECK(said(scene.inside, 0) == "target");
+    CHECK(said(elsewhere, 0) == "refused");
+    CHECK(said(scene.inside, nobody) == "captured");
+    value_of(program.set({.proxy_v4 = Address::parse("203.0.113.9:8888"),
+                          .redirects = true,
+                          .has_foreign_proxy = true,
+                          .proxy_uid = nobody}));
+    CHECK(said(scene.inside, nobody) == "target");
+    CHECK(said(scene.inside, nobody - 1) == "captured");
+    // They are heard of all the same, but not as somebody to rely on.
+    std::vector<bool> relied_on;
+    program.drain(
+        [&](const kernel::ConnectEvent& event) { relied_on.push_back(event.connection.pid != 0); });
+    CHECK(relied_on == std::vector{true, false, true, false});
 }
 
 TEST_CASE("a proxy that is down means ECONNREFUSED, and the next client finds the one that is up") {
@@ -635,7 +693,8 @@ TEST_CASE("a proxy in another network namespace is found, and hears where the cl
     auto said = proxies.run(there, [&]() -> std::string {
         auto listener = listen_at(there, "0.0.0.0:18888");
         auto owners = kernel::find_owners(*Address::parse("198.51.100.2:18888"));
-        if (owners.size() != 1 || owners[0].pids != std::set{getpid()}) return "another owner";
+        if (owners.found.size() != 1 || owners.found[0].pids != std::set{getpid()})
+            return "another owner";
         scene.cgroup.start(scene.inside, [] { call("203.0.113.7:80"); });
         auto accepted = accept_at(listener.get());
         sockaddr_storage original{};
@@ -775,7 +834,13 @@ TEST_CASE("what is needed of the host is said when it is missing") {
     CHECK(opened.id == cgroup.id());
     auto root = value_of(kernel::open_cgroup(value_of(kernel::cgroup2_root())));
     CHECK(kernel::cgroup_path(cgroup.id(), root.folder.get()) == cgroup.path());
-    CHECK(kernel::cgroup_path(1ull << 60, root.folder.get()).empty());
+    CHECK(kernel::cgroup_path(1ull << 60, root.folder.get()) == "");
+    // Without privileges each folder is looked at.
+    CHECK(cgroup.run(Namespace::create(), [&]() -> std::string {
+        if (setresuid(nobody, nobody, nobody) != 0) return "still root";
+        if (kernel::cgroup_path(cgroup.id(), root.folder.get())) return "was told";
+        return kernel::all_cgroups(root.path)[cgroup.id()];
+    }) == cgroup.path());
     CHECK(cgroup.run(Namespace::create(), [&] {
         return kernel::cgroup_of(getpid(), root.path).value_or("none");
     }) == cgroup.path());
@@ -796,11 +861,125 @@ TEST_CASE("the owners of a listener are found, also in another network namespace
     char byte;
     REQUIRE(read(out.get(), &byte, 1) == 1);
     auto owners = kernel::find_owners(*Address::parse("203.0.113.9:18887"));
-    REQUIRE(owners.size() == 1);
-    CHECK(owners[0].pids == std::set<int>{owner.pid});
-    CHECK(owners[0].netns == scene.inside.inode());
-    CHECK(kernel::find_owners(*Address::parse("203.0.113.9:18886")).empty());
-    CHECK(kernel::find_owners(*Address::parse("127.0.0.1:18887")).empty());  // not here
-    scene.inside.run(
-        [&] { CHECK(kernel::find_owners(*Address::parse("127.0.0.1:18887")).size() == 1); });
+    CHECK(owners.is_complete);
+    REQUIRE(owners.found.size() == 1);
+    CHECK(owners.found[0].pids == std::set<int>{owner.pid});
+    CHECK(owners.found[0].netns == scene.inside.inode());
+    CHECK(owners.found[0].uid == 0);
+    auto found = [](const char* at) {
+        return kernel::find_owners(*Address::parse(at)).found.size();
+    };
+    CHECK(found("203.0.113.9:18886") == 0);
+    CHECK(found("127.0.0.1:18887") == 0);  // not here
+    scene.inside.run([&] {
+        CHECK(found("127.0.0.1:18887") == 1);
+        CHECK(value_of(kernel::netns_cookie_here()) == owners.found[0].netns_cookie);
+    });
+    // Who may not look does not say that there is nobody.
+    auto said = parent.run(scene.inside, [&]() -> std::string {
+        if (setresuid(nobody, nobody, nobody) != 0) return "still root";
+        auto seen = kernel::find_owners(*Address::parse("203.0.113.9:18887"));
+        if (seen.found.size() != 1 || !seen.found[0].pids.empty()) return "another owner";
+        if (kernel::start_of_process(owner.pid) == 0) return "no start";
+        return seen.is_complete ? "complete" : "incomplete";
+    });
+    CHECK(said == "incomplete");
+    std::stop_source stop;
+    stop.request_stop();
+    auto stopped = kernel::find_owners(*Address::parse("203.0.113.9:18887"), stop.get_token());
+    CHECK((stopped.found.empty() && !stopped.is_complete));
+}
+
+TEST_CASE("an original destination that nobody asked for in time is none") {
+    NEEDS_KERNEL_ACCESS();
+    Scene scene;
+    auto listener = listen_on_both(scene.inside, 15001);
+    auto program = capture(scene, {.destinations = {destination("203.0.113.7:80")},
+                                   .proxy_v4 = "127.0.0.1:15001",
+                                   .original_lasts = 300ms});
+    auto entries = [&] {
+        auto ids = value_of(program.ids());
+        auto map = Fd::adopt(bpf_map_get_fd_by_id(ids.original_dsts));
+        int count = 0;
+        char key[48], next[48];
+        for (const char* after = nullptr; bpf_map_get_next_key(map.get(), after, next) == 0;
+             after = key, ++count)
+            std::memcpy(key, next, sizeof key);
+        return count;
+    };
+    auto call_for = [&](Duration open) {
+        return scene.cgroup.run(scene.inside, [&] {
+            auto caller = call("203.0.113.7:80");
+            std::this_thread::sleep_for(open);
+            return std::to_string(caller.error);
+        });
+    };
+    CHECK(call_for(0ms) == "0");
+    auto soon = accept_at(listener.get());
+    CHECK(text_of(program.take_original_dst(soon.client, soon.local)) == "203.0.113.7:80");
+    // Its client closed while it was young, for somebody may accept yet.
+    CHECK(call_for(0ms) == "0");
+    auto late = accept_at(listener.get());
+    CHECK(entries() == 1);
+    std::this_thread::sleep_for(400ms);
+    CHECK(text_of(program.take_original_dst(late.client, late.local)) == "none");
+    CHECK(entries() == 0);
+    // That of one who closes later goes with it.
+    CHECK(call_for(400ms) == "0");
+    auto never = accept_at(listener.get());
+    never.socket.close();
+    CHECK(eventually([&] { return entries() == 0; }));
+    // And that of a connection that was refused at once.
+    listener.close();
+    CHECK(call_for(0ms) != "0");
+    CHECK(entries() == 0);
+}
+
+TEST_CASE("a foreign proxy hears of what was captured also after the capture has ended") {
+    NEEDS_KERNEL_ACCESS();
+    Scene scene;
+    auto program = std::optional(capture(scene, {.destinations = {destination("203.0.113.7:80")},
+                                                 .proxy_v4 = "203.0.113.9:8888",
+                                                 .settings = {.has_foreign_proxy = true},
+                                                 .original_lasts = 5s}));
+    // The proxy, which is the one to end the capture as well.
+    auto said = scene.cgroup.run(scene.inside, [&] {
+        auto listener = listen_at(scene.inside, "203.0.113.9:8888");
+        const Process client(scene.cgroup.start(scene.inside, [&] {
+            program->set_exempt_processes({});  // though it is a child of the proxy's
+            auto caller = call("203.0.113.7:80");
+            pause();
+        }));
+        auto accepted = accept_at(listener.get()).socket;
+        auto asked = [&]() -> std::string {
+            sockaddr_storage original{};
+            socklen_t size = sizeof original;
+            if (getsockopt(accepted.get(), SOL_IP, SO_ORIGINAL_DST, &original, &size) != 0)
+                return "none";
+            return Address::from_sockaddr(original).text();
+        };
+        auto first = asked();
+        program->detach();
+        auto second = asked();
+        program.reset();
+        return first + ", " + second + ", " + asked();
+    });
+    CHECK(said == "203.0.113.7:80, 203.0.113.7:80, none");
+}
+
+TEST_CASE("options with long values are answered as ever, where original destinations are") {
+    NEEDS_KERNEL_ACCESS();
+    Scene scene;
+    auto program = capture(scene, {.destinations = {destination("203.0.113.7:80")},
+                                   .proxy_v4 = "203.0.113.9:8888",
+                                   .settings = {.has_foreign_proxy = true}});
+    auto said = scene.cgroup.run(scene.inside, [] {
+        auto one = Fd::adopt(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        std::vector<char> room(100'000);
+        auto size = static_cast<socklen_t>(room.size());
+        if (getsockopt(one.get(), IPPROTO_TCP, TCP_INFO, room.data(), &size) != 0)
+            return std::string(std::strerror(errno));
+        return size > 100 && size < 4096 ? std::string("answered") : std::to_string(size);
+    });
+    CHECK(said == "answered");
 }

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // `proxify intercept`, as people type it, and captures of type "connect" in the file.
 #include <fcntl.h>
+#include <linux/bpf.h>
+#include <netinet/in.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include <algorithm>
 #include <csignal>
+#include <cstring>
+#include <thread>
 
 #include "support/cgroup.h"
 #include "support/kernel_test.h"
@@ -353,6 +358,67 @@ TEST_CASE("cgroups that are made anew, as services are started again, are known 
     remove();
 }
 
+/// A program of somebody else's at a cgroup, which allows no other beside it, nor below.
+struct Exclusive {
+    explicit Exclusive(const std::string& cgroup)
+        : folder(Fd::adopt(open(cgroup.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC))) {
+        const bpf_insn yes[] = {{.code = BPF_ALU64 | BPF_MOV | BPF_K, .imm = 1},
+                                {.code = BPF_JMP | BPF_EXIT}};
+        bpf_attr load{};
+        load.prog_type = BPF_PROG_TYPE_CGROUP_SOCK_ADDR;
+        load.expected_attach_type = BPF_CGROUP_INET4_CONNECT;
+        load.insns = reinterpret_cast<uint64_t>(yes);
+        load.insn_cnt = 2;
+        load.license = reinterpret_cast<uint64_t>("GPL");
+        program = Fd::adopt(static_cast<int>(syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof load)));
+        REQUIRE(program);
+        REQUIRE(attach(BPF_PROG_ATTACH) == 0);
+    }
+    ~Exclusive() { attach(BPF_PROG_DETACH); }
+    Exclusive(Exclusive&&) = delete;
+    long attach(bpf_cmd command) const {
+        bpf_attr words{};
+        words.target_fd = static_cast<uint32_t>(folder.get());
+        words.attach_bpf_fd = static_cast<uint32_t>(program.get());
+        words.attach_type = BPF_CGROUP_INET4_CONNECT;
+        return syscall(SYS_bpf, command, &words, sizeof words);
+    }
+    Fd folder, program;
+};
+
+TEST_CASE("a cgroup made anew that cannot be captured at first is captured when it can be") {
+    IN_NAMESPACE(unused);
+    Scene scene;
+    Server target(scene.inside, target_address, greet("target"));
+    auto proxy = scene.proxy();
+    const auto captured = scene.cgroup.path() + "/captured";
+    auto answered = [&] {
+        return scene.cgroup.run(scene.inside, [&] {
+            write_file(captured + "/cgroup.procs", "0");
+            return answered_by(scene.inside, target_address, {.limit = 5s});
+        });
+    };
+    REQUIRE(mkdir(captured.c_str(), 0755) == 0);
+    auto child =
+        Child::start({.argv = {proxify_binary(), "intercept", "--cgroup", captured, "--proxy",
+                               proxy_address, "--socket", scene.directory / "admin.sock"},
+                      .inside = &scene.inside});
+    REQUIRE(eventually([&] { return contains(child.err(), "ready: "); }, 30s));
+    CHECK(answered() == "proxy");
+    CHECK(eventually([&] { return rmdir(captured.c_str()) == 0; }));
+    {
+        Exclusive other(scene.cgroup.path());
+        REQUIRE(mkdir(captured.c_str(), 0755) == 0);
+        CHECK(eventually([&] { return contains(child.err(), "attach proxify_connect4 to"); }));
+        CHECK(answered() == "target");
+    }
+    CHECK(eventually([&] { return contains(child.err(), "was made anew, and is captured"); }));
+    CHECK(answered() == "proxy");
+    CHECK(count_of(child.err(), "attach proxify_connect4 to") == 1);
+    CHECK(end(child) == 0);
+    CHECK(eventually([&] { return rmdir(captured.c_str()) == 0; }));
+}
+
 TEST_CASE("[B-26] destinations in the file come and go while it runs, and sessions live on") {
     IN_NAMESPACE(unused);
     Scene scene;
@@ -398,8 +464,54 @@ TEST_CASE("while one who asks for the file's user serves, connections are captur
         scene.inside,
         {.config = "[proxify]\nuser = \"nobody\"\n[[service]]\nname = \"outbound\"\ntargets = "
                    "[\"127.0.0.1:9001\"]\nports = [5001]\n[[capture]]\ntype = \"connect\"\ncidr = "
-                   "[\"203.0.113.7:80\"]\nservice = \"outbound\"\ncgroup = \"" +
+                   "[\"203.0.113.7:80\"]\nservice = \"outbound\"\nevents = true\ncgroup = \"" +
                    scene.cgroup.path() + "\"\n"});
     CHECK(scene.answered() == "by proxify");
+    // It still says whose they are.
+    CHECK(eventually([&] { return contains(proxify.log(), "from=/proxify-test-"); }, 5s));
+    CHECK(proxify.stop() == 0);
+}
+
+TEST_CASE("a proxy stays exempt when proxify, as the file's user, may not look at it any more") {
+    IN_NAMESPACE(unused);
+    NEEDS_PROGRAM("socat");
+    Scene scene;
+    Server target(scene.inside, target_address, greet("target"));
+    auto proxy = std::optional(scene.socat());
+    auto proxify = Proxify::start(
+        scene.inside, {.config = "[proxify]\nuser = \"nobody\"\n[[capture]]\ntype = \"connect\"\n"
+                                 "cidr = [\"203.0.113.7:80\"]\nproxy = \"203.0.113.9:8888\"\n"
+                                 "cgroup = \"" +
+                                 scene.cgroup.path() + "\"\n"});
+    CHECK(scene.answered() == "target");
+    // Somebody listens at that port, which makes it look again.
+    auto listens = [&] {
+        return scene.cgroup.run(scene.inside, [&] {
+            auto listener = Fd::adopt(socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
+            int on = 1;
+            setsockopt(listener.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+            sockaddr_storage at{};
+            const socklen_t size = Address::parse("[::]:8888")->to_sockaddr(at);
+            return bind(listener.get(), reinterpret_cast<sockaddr*>(&at), size) == 0 &&
+                           listen(listener.get(), 1) == 0
+                       ? "yes"
+                       : std::strerror(errno);
+        });
+    };
+    CHECK(listens() == "yes");
+    CHECK(eventually([&] { return contains(proxify.log(), "9:8888 stays socat (pid "); }));
+    std::this_thread::sleep_for(700ms);  // the walks after that change nothing
+    CHECK(scene.answered() == "target");
+    CHECK(target.connections() == 2);
+    // One that is started anew is taken at its word, for good.
+    proxy.reset();
+    CHECK(eventually([&] { return scene.answered() == "refused"; }));
+    proxy.emplace(scene.socat());
+    CHECK(scene.answered() == "target");
+    CHECK(eventually(
+        [&] { return count_of(proxify.log(), "203.0.113.9:8888 is socat (pid ") == 2; }));
+    std::this_thread::sleep_for(700ms);
+    CHECK(scene.answered() == "target");
+    CHECK(target.connections() == 4);
     CHECK(proxify.stop() == 0);
 }

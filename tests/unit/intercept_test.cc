@@ -61,7 +61,8 @@ TEST_CASE("nothing named is everything; a container that is not there is not") {
     CHECK(settings_of(capture, {}).all_v4);
     capture.containers = {{.name = "web"}};
     CHECK_FALSE(settings_of(capture, {}).all_v4);
-    CHECK(destinations_of(capture, {}).empty());
+    Numbers numbers;
+    CHECK(destinations_of(capture, {}, numbers).empty());
     capture.containers.clear();
     capture.destinations = {{.prefix = *Prefix::parse("203.0.113.0/24")}};
     CHECK_FALSE(settings_of(capture, {}).all_v4);
@@ -81,12 +82,36 @@ TEST_CASE("destinations are the file's and the containers', each once, counted b
     const Addresses addresses{{"web", {*Ip::parse("198.51.100.2"), *Ip::parse("2001:db8::2")}},
                               {"db", {*Ip::parse("198.51.100.3")}},
                               {"other", {*Ip::parse("198.51.100.4")}}};
-    auto found = destinations_of(capture, addresses);
+    Numbers numbers;
+    auto found = destinations_of(capture, addresses, numbers);
     std::ranges::sort(found);
     auto expected = std::vector{to("203.0.113.0/24"), to("198.51.100.2", 80, 1),
                                 to("2001:db8::2", 80, 1), to("198.51.100.3", 0, 2)};
     std::ranges::sort(expected);
     CHECK(found == expected);
+    // In another order each keeps its number, and so what was counted.
+    std::ranges::reverse(capture.containers);
+    capture.containers.insert(capture.containers.begin(), {.name = "other"});
+    found = destinations_of(capture, addresses, numbers);
+    expected.push_back(to("198.51.100.4/32", 0, 3));
+    std::ranges::sort(found);
+    std::ranges::sort(expected);
+    CHECK(found == expected);
+    CHECK(numbers.name(1) == "web");
+    CHECK(numbers.name(2) == "db");
+    CHECK(numbers.name(3) == "other");
+    CHECK(numbers.name(4).empty());
+    CHECK(numbers.name(0).empty());
+}
+
+TEST_CASE("there are fewer numbers than names, and the last ones share one") {
+    Numbers numbers;
+    for (uint32_t i = 1; i <= 2000; ++i)
+        CHECK(numbers.of(std::to_string(i)) == std::min(i, kernel::connect_numbers - 1));
+    CHECK(numbers.of("7") == 7);
+    CHECK(numbers.name(1022) == "1022");
+    CHECK(numbers.name(1023) == "other containers");
+    CHECK(numbers.last() == 1023);
 }
 
 TEST_CASE("a change adds what is new or counted otherwise, and removes only what nobody wants") {
