@@ -408,7 +408,8 @@ TEST_CASE(
     CHECK(times(".8000 >") > 8);
     CHECK(times("cksum") > 16);
     CHECK(times("(correct)") == times("cksum"));
-    CHECK(times("9000") == 0);
+    // As a port; a time stamp or a sequence number may have these digits.
+    CHECK(times(".9000 >") + times(".9000:") == 0);
 }
 
 namespace {
