@@ -158,7 +158,8 @@ std::string text_of(const std::optional<Address>& address) {
 
 }  // namespace
 
-TEST_CASE("a connect to a captured destination reaches the proxy, and one elsewhere does not") {
+TEST_CASE("a connect to a captured destination reaches the proxy, and one elsewhere does not",
+          "[B-18]") {
     NEEDS_KERNEL_ACCESS();
     Scene scene;
     Server target(scene.inside, "203.0.113.7:80", greet("target"));
@@ -210,7 +211,7 @@ TEST_CASE("IPv6, and IPv4 by mapped addresses, are captured as IPv4 is") {
     CHECK(by_mapped == "proxy of IPv4\n");
 }
 
-TEST_CASE("without an IPv6 proxy, IPv6 is left alone, even if it is a destination") {
+TEST_CASE("without an IPv6 proxy, IPv6 is left alone, even if it is a destination", "[B-17]") {
     NEEDS_KERNEL_ACCESS();
     Scene scene;
     Server target(scene.inside, "[2001:db8::7]:80", greet("target"));
@@ -236,7 +237,7 @@ TEST_CASE("everything means every IPv4 destination but loopback") {
     CHECK(counted(program)["passed_to_proxy"] == 1);
 }
 
-TEST_CASE("UDP is left alone, connected or not") {
+TEST_CASE("UDP is left alone, connected or not", "[B-17]") {
     NEEDS_KERNEL_ACCESS();
     Scene scene;
     auto program = capture(
@@ -257,7 +258,8 @@ TEST_CASE("UDP is left alone, connected or not") {
     CHECK(counted(program).empty());
 }
 
-TEST_CASE("an application sees the peer that it called, and the proxy sees the application") {
+TEST_CASE("an application sees the peer that it called, and the proxy sees the application",
+          "[B-13]") {
     NEEDS_KERNEL_ACCESS();
     Scene scene;
     auto listener = listen_on_both(scene.inside, 8888);
@@ -572,7 +574,7 @@ TEST_CASE("destinations come and go while it runs") {
     CHECK(scene.answered("203.0.113.7:80") == "target");
 }
 
-TEST_CASE("connections that are there already live on when it starts and when it stops") {
+TEST_CASE("connections that are there already live on when it starts and when it stops", "[B-21]") {
     NEEDS_KERNEL_ACCESS();
     Scene scene;
     Server target(scene.inside, "203.0.113.7:80", echo());
@@ -782,7 +784,8 @@ TEST_CASE("25 000 connects later everything still works") {
     CHECK(counted(program) == Counted{{"redirected", count}});
 }
 
-TEST_CASE("12 000 connections at once are all redirected, and at most 10 000 of them followed") {
+TEST_CASE("12 000 connections at once are all redirected, and at most 10 000 of them followed",
+          "[B-19]") {
     NEEDS_KERNEL_ACCESS();
     Scene scene;
     scene.inside.run([] { std::ofstream("/proc/sys/net/core/somaxconn") << "16384"; });

@@ -120,7 +120,7 @@ class Interception {
 
 }  // namespace
 
-TEST_CASE("what goes to a container reaches the proxy instead [B-06] [B-07] [B-08] [B-25]") {
+TEST_CASE("what goes to a container reaches the proxy instead [B-02] [B-06] [B-07] [B-08] [B-25]") {
     IN_NAMESPACE(host);
     NEEDS_CONTAINERS();
     Scene scene(host);

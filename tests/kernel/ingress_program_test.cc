@@ -115,7 +115,8 @@ const HookKind kinds[] = {HookKind::tcx, HookKind::clsact};
 }  // namespace
 
 TEST_CASE(
-    "[T-06] a remote client of the port reaches the other program, and loopback does not [T-08]") {
+    "[T-06] a remote client of the port reaches the other program, and loopback does not [T-08] "
+    "[T-17] [T-19]") {
     NEEDS_KERNEL_ACCESS();
     for (HookKind kind : kinds) {
         Wire wire;

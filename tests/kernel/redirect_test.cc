@@ -476,7 +476,8 @@ TEST_CASE("the command listens on 15002 and 15006, and needs no file", "[X-01][X
     }
 }
 
-TEST_CASE("nc to the listener reaches TARGET_ADDR", "[X-06]") {
+TEST_CASE("nc to the listener reaches TARGET_ADDR, and each session has a number of its own",
+          "[X-06][X-18]") {
     IN_NAMESPACE(ns);
     NEEDS_NETFILTER();
     NEEDS_PROGRAM("nc");
