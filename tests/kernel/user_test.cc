@@ -191,6 +191,7 @@ TEST_CASE("without -b a reload adds low ports and workers") {
     CHECK(answered_by(ns, "127.0.0.1:5001") == "blue");
     CHECK(answered_by(ns, "127.0.0.1:80") == "blue");
     proxify.reload(file("workers = 1", web("80")));
+    eventually([&] { return answered_by(ns, "127.0.0.1:5001") == "refused"; });
     CHECK(answered_by(ns, "127.0.0.1:5001") == "refused");
     CHECK(answered_by(ns, "127.0.0.1:80") == "blue");
     CHECK(proxify.stop() == 0);
