@@ -97,12 +97,12 @@ class Session {
     bool is_captured_, knows_original_, may_be_ours_;  ///< see capture::Arrival
     balance::Seat seat_;  ///< before the sockets, which are closed when it is given back
     io::Stream client_;
-    dial::Attempt attempt_;
     std::optional<io::Stream> target_;
     std::unique_ptr<access::Sources::Place> place_;  ///< where sources are limited
     std::optional<Ending> interrupted_;
     relay::Relay* relay_ = nullptr;
     io::Signal* turn_ = nullptr;  ///< of our place in the service's line, while we wait there
+    dial::Attempt attempt_;       ///< behind what the moving of bytes looks at
 };
 
 }  // namespace proxify::session
