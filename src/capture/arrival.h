@@ -23,6 +23,11 @@ enum class Door : uint8_t {
 
 inline constexpr size_t door_count = 6;
 
+/// Whether it is one beside the ports of services.
+constexpr bool is_capture(Door door) {
+    return door != Door::bound && door != Door::steered;
+}
+
 /// As the log names it.
 std::string_view name_of(Door door);
 

@@ -21,13 +21,6 @@ Error wrong(std::string_view flag, const config::Complaint& complaint) {
                      complaint.hint.empty() ? try_help : complaint.hint);
 }
 
-/// Words that were understood contain nothing that a string of TOML would have to hide.
-std::string listed(std::span<const std::string> words) {
-    std::string out;
-    for (const auto& word : words) out += format("{}\"{}\"", out.empty() ? "" : ", ", word);
-    return "[" + out + "]";
-}
-
 std::string in_toml(std::string_view text) {
     std::string out = "\"";
     for (unsigned char c : text) {
@@ -39,6 +32,12 @@ std::string in_toml(std::string_view text) {
             out += static_cast<char>(c);
     }
     return out + "\"";
+}
+
+std::string in_toml(std::span<const std::string> words) {
+    std::string out;
+    for (const auto& word : words) out += (out.empty() ? "" : ", ") + in_toml(word);
+    return "[" + out + "]";
 }
 
 /// The file that is being made.
@@ -59,15 +58,12 @@ struct File {
         for (const auto& word : found->second)
             if (auto understood = read(word); !understood)
                 return fail(wrong(flag, understood.error()));
-        line(key, listed(found->second));
+        names(flag, key);
         return {};
     }
     void names(const char* flag, std::string_view key) {
         auto found = options.lists.find(flag);
-        if (found == options.lists.end()) return;
-        std::string out;
-        for (const auto& word : found->second) out += (out.empty() ? "" : ", ") + in_toml(word);
-        line(key, "[" + out + "]");
+        if (found != options.lists.end()) line(key, in_toml(found->second));
     }
     void name(const char* flag, std::string_view key) {
         if (auto found = options.filters.find(flag); found != options.filters.end())

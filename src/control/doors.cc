@@ -2,7 +2,6 @@
 #include "control/doors.h"
 
 #include <algorithm>
-#include <utility>
 
 namespace proxify::control {
 
@@ -17,22 +16,17 @@ static const config::Capture* capture_of(const config::Config& config, config::C
     return found == config.captures.end() ? nullptr : &*found;
 }
 
-Result<> Doors::open(const config::Config& config, const ListenerOn&) {
-    TRY(check_change(config));
-    TRY(open_connect(config, /*patience=*/2s));
-    return open_ingress(config);
-}
-
-Result<> Doors::check_change(const config::Config& config) const {
+Result<> Doors::check(const config::Config& config) const {
     TRY(ingress::check(config));
     if (const auto* capture = capture_of(config, config::CaptureType::connect))
         TRY(intercept::Interceptor::check(*capture));
     return {};
 }
 
-Result<> Doors::apply(const config::Config& config, const ListenerOn& listener_on) {
+Result<> Doors::apply(const config::Config& config, const ListenerOn& listener_on,
+                      Duration patience) {
     // One that fails keeps nobody from the other.
-    auto connect = apply_connect(config);
+    auto connect = apply_connect(config, patience);
     TRY(open_ingress(config));
     if (ingress_) TRY(ingress_->apply(config, listener_on));
     return connect;
@@ -78,49 +72,35 @@ static intercept::OwnMark mark_of(const config::Config& config) {
     return {.value = config.mark, .mask = config.mark_mask};
 }
 
-Result<> Doors::open_connect(const config::Config& config, Duration patience) {
-    const auto* capture = capture_of(config, config::CaptureType::connect);
-    if (!capture) return {};
-    TRY_TO(opened, intercept::Interceptor::open(*capture, mark_of(config), patience, log_));
-    connect_ = std::make_shared<Connect>(loop_, std::move(opened));
-    return {};
-}
-
 /// One that takes the place of another is at work before that one ends; if it cannot be, the other
 /// goes on.
-Result<> Doors::apply_connect(const config::Config& config) {
+Result<> Doors::apply_connect(const config::Config& config, Duration patience) {
     const auto* capture = capture_of(config, config::CaptureType::connect);
     if (!capture) {
         close_connect();
         return {};
     }
-    const bool stays = connect_ && connect_->interceptor->can_become(*capture);
-    auto before = connect_;
-    auto begun = stays ? connect_->interceptor->become(*capture, mark_of(config))
-                       : open_connect(config, /*patience=*/200ms);
-    if (stays && connect_->interceptor->is_capturing()) return begun;
-    if (begun) begun = connect_->interceptor->start();
-    if (!begun) {
-        connect_ = stays ? nullptr : std::move(before);
-        return begun;
-    }
+    if (connect_ && connect_->interceptor->can_become(*capture))
+        return connect_->interceptor->become(*capture, mark_of(config));
+
+    TRY_TO(opened, intercept::Interceptor::open(*capture, mark_of(config), patience, log_));
+    TRY(opened->start());
+    close_connect();
+    connect_ = std::make_shared<Connect>(loop_, std::move(opened));
     // The one before may have captured a connection that waits in our queue, but none before it.
     auto all = std::make_shared<Interceptors>(1, connect_->interceptor);
     if (const auto known = interceptors_.load()) all->push_back(known->front());
     interceptors_.store(std::move(all));
     // Not at once: a start that fails from here on has no loop that ends tasks.
     loop_.post([this, connect = connect_] { loop_.spawn(watch(connect)); });
-    if (!stays && before) end(*before);
     return {};
 }
 
-void Doors::end(Connect& connect) {
-    connect.interceptor->stop();
-    connect.readable.cancel();
-}
-
 void Doors::close_connect() {
-    if (connect_) end(*std::exchange(connect_, nullptr));
+    if (!connect_) return;
+    connect_->interceptor->stop();
+    connect_->readable.cancel();
+    connect_.reset();
 }
 
 // ---- interfaces

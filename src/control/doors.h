@@ -31,12 +31,11 @@ class Doors : public capture::Origins {
     /// A listening socket of the capture that listens on this port.
     using ListenerOn = std::function<int(uint16_t port)>;
 
-    /// Does all that can fail and that needs privileges, at the start: nothing is captured yet.
-    Result<> open(const config::Config& config, const ListenerOn& listener_on);
-    /// Whether a running proxify can go over to this config.
-    Result<> check_change(const config::Config& config) const;
-    /// Captures what the config says, from now on. The workers serve it already.
-    Result<> apply(const config::Config& config, const ListenerOn& listener_on);
+    /// Whether this config is possible here.
+    Result<> check(const config::Config& config) const;
+    /// Captures what the config says, from now on. Waits so long at most for what is known of
+    /// containers.
+    Result<> apply(const config::Config& config, const ListenerOn& listener_on, Duration patience);
     /// Captures nothing more; connections that were captured are still known to take().
     void close();
 
@@ -57,10 +56,8 @@ class Doors : public capture::Origins {
         std::shared_ptr<intercept::Interceptor> interceptor;
         io::Readable readable;
     };
-    Result<> open_connect(const config::Config& config, Duration patience);
-    Result<> apply_connect(const config::Config& config);
+    Result<> apply_connect(const config::Config& config, Duration patience);
     void close_connect();
-    static void end(Connect& connect);
     static io::Task<> watch(std::shared_ptr<Connect> connect);
 
     io::Loop& loop_;

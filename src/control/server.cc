@@ -149,8 +149,8 @@ Result<> Server::start(const config::Config& config) {
     const auto listener_on = [&](uint16_t port) {
         return native(opened.listeners.at(port).front());
     };
-    TRY(doors_.open(config, listener_on));
-    TRY(doors_.apply(config, listener_on));
+    TRY(doors_.check(config));
+    TRY(doors_.apply(config, listener_on, /*patience=*/2s));
     // The last that needs root has been done. Workers are who we are when they begin.
     TRY(become_user(opened.listeners, config));
     start_workers(std::move(opened.rings));
@@ -596,7 +596,7 @@ Result<> Server::check_change(const config::Config& config) const {
     if (config.user != before.user || config.group != before.group)
         return fail(Error::of("user or group changed, which a running proxify cannot do",
                               "restart proxify to change it"));
-    TRY(doors_.check_change(config));
+    TRY(doors_.check(config));
     for (const auto& [port, type] : config::capture_listeners(config))
         if (auto had = captured_.find(port); had != captured_.end() && had->second != type)
             return fail(Error::of(
@@ -661,7 +661,7 @@ Result<std::string> Server::apply(const config::Config& config) {
     publish(config);
     if (workers_wanted != workers_had) set_worker_count(workers_wanted, std::move(rings), more);
     hand_out(*listeners);
-    auto captures = doors_.apply(config, listener_on());
+    auto captures = doors_.apply(config, listener_on(), /*patience=*/200ms);
     doors_are_behind_ = !captures;
     if (!captures)
         log_.error("capture_failed",

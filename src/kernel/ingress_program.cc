@@ -12,6 +12,7 @@
 #include "base/format.h"
 #include "ingress.h"
 #include "ingress.skel.h"
+#include "kernel/info.h"
 #include "kernel/libbpf.h"
 #include "kernel/links.h"
 
@@ -148,15 +149,6 @@ static Error door_is_held(uint32_t program_id) {
                             program_id),
                      "end it first, or start this one in another namespace; `bpftool link` shows "
                      "it");
-}
-
-template <class Info>
-static Result<Info> info_of(int fd, std::string_view what) {
-    Info info{};
-    uint32_t size = sizeof info;
-    if (bpf_obj_get_info_by_fd(fd, &info, &size) != 0)
-        return fail(Error::from_errno(errno, format("ask for the id of {}", what)));
-    return info;
 }
 
 Result<> IngressProgram::open_door() {

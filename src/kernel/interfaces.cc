@@ -11,22 +11,13 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "kernel/netlink.h"
+
 namespace proxify::kernel {
 
-static Fd open_rtnetlink(uint32_t groups, int flags) {
-    auto netlink = Fd::adopt(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | flags, NETLINK_ROUTE));
-    sockaddr_nl at{};
-    at.nl_family = AF_NETLINK;
-    at.nl_groups = groups;
-    if (netlink && bind(netlink.get(), reinterpret_cast<sockaddr*>(&at), sizeof at) != 0) return {};
-    return netlink;
-}
-
 Result<Interfaces> Interfaces::open() {
-    auto news = open_rtnetlink(RTMGRP_LINK, SOCK_NONBLOCK);
-    auto questions = open_rtnetlink(0, 0);
-    if (!news || !questions)
-        return fail(Error::from_errno(errno, "open an rtnetlink socket for network interfaces"));
+    TRY_TO(news, open_netlink(NETLINK_ROUTE, RTMGRP_LINK, SOCK_NONBLOCK));
+    TRY_TO(questions, open_netlink(NETLINK_ROUTE));
     return Interfaces(std::move(news), std::move(questions));
 }
 
@@ -53,34 +44,16 @@ static Result<bool> dump_links(int netlink, std::vector<Interface>& found) {
     request.header.nlmsg_len = sizeof request;
     request.header.nlmsg_type = RTM_GETLINK;
     request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-    if (send(netlink, &request, sizeof request, 0) < 0)
-        return fail(Error::from_errno(errno, "ask the kernel for its network interfaces"));
-
-    bool is_whole = true;
-    std::vector<char> buffer(64 << 10);  // one interface with many virtual functions is long
-    while (true) {
-        ssize_t received = recv(netlink, buffer.data(), buffer.size(), 0);
-        if (received < 0 && errno == EINTR) continue;
-        if (received <= 0)
-            return fail(Error::from_errno(errno, "read the kernel's list of network interfaces"));
-        auto left = static_cast<size_t>(received);
-        for (auto* message = reinterpret_cast<const nlmsghdr*>(buffer.data());
-             NLMSG_OK(message, left); message = NLMSG_NEXT(message, left)) {
-            if (message->nlmsg_flags & NLM_F_DUMP_INTR) is_whole = false;
-            if (message->nlmsg_type == NLMSG_DONE) return is_whole;
-            if (message->nlmsg_type == NLMSG_ERROR) {
-                const auto* error = static_cast<const nlmsgerr*>(NLMSG_DATA(message));
-                return fail(Error::from_errno(-error->error, "list the network interfaces"));
-            }
-            const auto& link = *static_cast<const ifinfomsg*>(NLMSG_DATA(message));
-            if (link.ifi_flags & IFF_LOOPBACK) continue;
-            found.push_back({.index = static_cast<uint32_t>(link.ifi_index),
-                             .name = name_in(*message),
-                             .has_ethernet = has_ethernet(link.ifi_type)});
-        }
-    }
+    return dump(netlink, request.header, "network interfaces", [&](const nlmsghdr& message) {
+        const auto& link = *static_cast<const ifinfomsg*>(NLMSG_DATA(&message));
+        if (link.ifi_flags & IFF_LOOPBACK) return;
+        found.push_back({.index = static_cast<uint32_t>(link.ifi_index),
+                         .name = name_in(message),
+                         .has_ethernet = has_ethernet(link.ifi_type)});
+    });
 }
 
+/// True as well where the kernel does not say.
 static bool has_filters(int netlink, uint32_t interface, uint32_t direction) {
     struct {
         nlmsghdr header;
@@ -91,28 +64,15 @@ static bool has_filters(int netlink, uint32_t interface, uint32_t direction) {
     request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
     request.body.tcm_ifindex = static_cast<int>(interface);
     request.body.tcm_parent = TC_H_MAKE(TC_H_CLSACT, direction);
-    if (send(netlink, &request, sizeof request, 0) < 0) return true;
-
     bool has_any = false;
-    std::vector<char> buffer(64 << 10);
-    while (true) {
-        ssize_t received = recv(netlink, buffer.data(), buffer.size(), 0);
-        if (received < 0 && errno == EINTR) continue;
-        if (received <= 0) return true;
-        auto left = static_cast<size_t>(received);
-        for (auto* message = reinterpret_cast<const nlmsghdr*>(buffer.data());
-             NLMSG_OK(message, left); message = NLMSG_NEXT(message, left)) {
-            if (message->nlmsg_type == NLMSG_DONE) return has_any;
-            if (message->nlmsg_type == NLMSG_ERROR) return true;
-            has_any = true;
-        }
-    }
+    auto done = dump(netlink, request.header, "filters", [&](const nlmsghdr&) { has_any = true; });
+    return !done || has_any;
 }
 
 bool has_filters(uint32_t interface) {
-    auto netlink = open_rtnetlink(0, 0);
-    return !netlink || has_filters(netlink.get(), interface, TC_H_MIN_INGRESS) ||
-           has_filters(netlink.get(), interface, TC_H_MIN_EGRESS);
+    auto netlink = open_netlink(NETLINK_ROUTE);
+    return !netlink || has_filters(netlink->get(), interface, TC_H_MIN_INGRESS) ||
+           has_filters(netlink->get(), interface, TC_H_MIN_EGRESS);
 }
 
 Result<std::vector<Interface>> Interfaces::list() const {

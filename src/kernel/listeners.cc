@@ -16,6 +16,7 @@
 
 #include "base/fd.h"
 #include "base/format.h"
+#include "kernel/netlink.h"
 
 namespace proxify::kernel {
 
@@ -60,31 +61,13 @@ static Result<> dump_family(int netlink, uint8_t family, std::vector<Listening>&
     request.body.sdiag_family = family;
     request.body.sdiag_protocol = IPPROTO_TCP;
     request.body.idiag_states = 1 << TCP_LISTEN;
-    if (send(netlink, &request, sizeof request, 0) < 0)
-        return fail(Error::from_errno(errno, "ask the kernel for its TCP listeners"));
-
-    alignas(nlmsghdr) char buffer[32 * 1024];
-    while (true) {
-        ssize_t received = recv(netlink, buffer, sizeof buffer, 0);
-        if (received < 0 && errno == EINTR) continue;
-        if (received <= 0)
-            return fail(Error::from_errno(errno, "read the kernel's list of TCP listeners"));
-        auto left = static_cast<size_t>(received);
-        for (auto* message = reinterpret_cast<const nlmsghdr*>(buffer); NLMSG_OK(message, left);
-             message = NLMSG_NEXT(message, left)) {
-            if (message->nlmsg_type == NLMSG_DONE) return {};
-            if (message->nlmsg_type == NLMSG_ERROR) {
-                const auto* error = static_cast<const nlmsgerr*>(NLMSG_DATA(message));
-                return fail(Error::from_errno(-error->error, "list the kernel's TCP listeners"));
-            }
-            found.push_back(to_listening(*message));
-        }
-    }
+    TRY(dump(netlink, request.header, "TCP listeners",
+             [&](const nlmsghdr& message) { found.push_back(to_listening(message)); }));
+    return {};
 }
 
 Result<std::vector<Listening>> tcp_listeners_here() {
-    auto netlink = Fd::adopt(socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
-    if (!netlink) return fail(Error::from_errno(errno, "open a sock_diag socket"));
+    TRY_TO(netlink, open_netlink(NETLINK_SOCK_DIAG));
     std::vector<Listening> found;
     TRY(dump_family(netlink.get(), AF_INET, found));
     TRY(dump_family(netlink.get(), AF_INET6, found));

@@ -17,19 +17,11 @@
 #include <utility>
 
 #include "base/fd.h"
+#include "kernel/netlink.h"
 
 namespace proxify::kernel {
 
 namespace {
-
-Result<Fd> open_netlink(int protocol, uint32_t groups) {
-    auto netlink =
-        Fd::adopt(socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol));
-    sockaddr_nl at{.nl_family = AF_NETLINK, .nl_pad = 0, .nl_pid = 0, .nl_groups = groups};
-    if (!netlink || bind(netlink.get(), reinterpret_cast<sockaddr*>(&at), sizeof at) != 0)
-        return fail(Error::from_errno(errno, "open a netlink socket"));
-    return netlink;
-}
 
 /// Questions about sockets.
 struct Sockets {
@@ -76,8 +68,9 @@ Peers::Peers(Peers&&) noexcept = default;
 Result<Peers> Peers::open(size_t threads) {
     std::vector<std::unique_ptr<Desk>> desks;
     for (size_t i = 0; i < threads; ++i) {
-        TRY_TO(sockets, open_netlink(NETLINK_SOCK_DIAG, 0));
-        TRY_TO(addresses, open_netlink(NETLINK_ROUTE, RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR));
+        TRY_TO(sockets, open_netlink(NETLINK_SOCK_DIAG, 0, SOCK_NONBLOCK));
+        TRY_TO(addresses,
+               open_netlink(NETLINK_ROUTE, RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR, SOCK_NONBLOCK));
         desks.push_back(std::make_unique<Desk>(Sockets{.netlink = std::move(sockets)},
                                                Addresses(std::move(addresses))));
         TRY(desks.back()->addresses.ask_for_all());

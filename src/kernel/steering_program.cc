@@ -16,6 +16,7 @@
 #include "base/fd.h"
 #include "base/format.h"
 #include "contract.h"
+#include "kernel/info.h"
 #include "kernel/libbpf.h"
 #include "kernel/privileges.h"
 #include "steer.skel.h"
@@ -316,17 +317,6 @@ Result<> SteeringProgram::set_lists(std::span<const AccessList> lists) {
             return fail(Error::from_errno(errno, "put access lists into steer_lists"));
     }
     return {};
-}
-
-/// Every kind of object has an info struct, filled by one call; reading one's own descriptors
-/// needs no capability.
-template <class Info>
-static Result<Info> info_of(int fd, std::string_view what) {
-    Info info{};
-    uint32_t size = sizeof info;
-    if (bpf_obj_get_info_by_fd(fd, &info, &size) != 0)
-        return fail(Error::from_errno(errno, format("ask for the id of {}", what)));
-    return info;
 }
 
 Result<SteeringProgram::Ids> SteeringProgram::ids() const {

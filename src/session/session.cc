@@ -14,7 +14,7 @@ Session::Session(Surroundings& around, uint64_t id, capture::Arrival arrival,
     : around_(around),
       service_(std::move(service)),
       opened_(around.loop.now()),
-      is_captured_(arrival.door != capture::Door::bound && arrival.door != capture::Door::steered),
+      is_captured_(capture::is_capture(arrival.door)),
       knows_original_(arrival.knows_original),
       may_be_ours_(arrival.may_be_ours),
       client_(around.loop, std::move(arrival.socket)) {

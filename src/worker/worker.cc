@@ -105,7 +105,7 @@ Task<> Worker::serve(std::shared_ptr<Door> door) {
             const uint16_t port = door->listener.address().port;
             auto arrival = capture::arrive(std::move(socket), door->kind, port, options_.origins);
             auto service =
-                door->is_capture()
+                capture::is_capture(door->kind)
                     ? snapshot_->route_captured(port, arrival.original_dst, loop_.now()).service
                     : snapshot_
                           ->route(arrival.original_dst,

@@ -93,9 +93,6 @@ class Worker {
         io::Listener listener;
         io::Signal room;  ///< raised when a session ended while this door waited
         capture::Door kind;
-        bool is_capture() const {
-            return kind != capture::Door::bound && kind != capture::Door::steered;
-        }
         std::move_only_function<void()> on_released;
     };
 
