@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
 
 #include "base/fd.h"
 #include "base/format.h"
@@ -34,15 +35,13 @@ Config to_config(Draft draft) {
 // hundred times its size, and a reload must not take the memory that a running proxify needs.
 constexpr size_t file_bytes_max = 8 << 20;
 
-Result<std::string> read_file(const std::string& path) {
+Result<std::string> read_file(const std::string& path, const char* hint_if_missing) {
     auto cannot = "cannot read " + path;
     auto fd = Fd::adopt(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     if (!fd) {
         int error_number = errno;
-        bool missing = error_number == ENOENT;
-        return fail(Error::from_errno(
-            error_number, cannot,
-            missing ? "proxify reads ./targets.toml; another file is named with -c FILE" : ""));
+        return fail(
+            Error::from_errno(error_number, cannot, error_number == ENOENT ? hint_if_missing : ""));
     }
     struct stat info{};
     if (::fstat(fd.get(), &info) == 0 && S_ISREG(info.st_mode) &&
@@ -64,10 +63,29 @@ Result<std::string> read_file(const std::string& path) {
     }
 }
 
+/// The code of each script; a relative path is meant from the folder of `file`.
+void read_scripts(Draft& draft, const std::string& file, Problems& problems) {
+    const auto folder = std::filesystem::path(file).parent_path();
+    for (auto& draft_service : draft.services) {
+        for (size_t i = 0; i < draft_service.filters_at.size(); ++i) {
+            auto& element = draft_service.service.filters[i];
+            if (element.script.empty()) continue;
+            auto code = read_file(folder / element.script,
+                                  "a relative path begins in the folder of the file that names it");
+            if (code)
+                element.code = *std::move(code);
+            else
+                problems.add(draft_service.filters_at[i], "filters.script: " + code.error().what,
+                             code.error().hint);
+        }
+    }
+}
+
 }  // namespace
 
 Result<Config> load(const std::string& path) {
-    TRY_TO(text, read_file(path));
+    TRY_TO(text,
+           read_file(path, "proxify reads ./targets.toml; another file is named with -c FILE"));
     return parse(text, path);
 }
 
@@ -75,6 +93,7 @@ Result<Config> parse(std::string_view text, const std::string& name) {
     TRY_TO(file, read_toml(text, name));
     Problems problems(name);
     auto draft = read_file_sections(file, problems);
+    read_scripts(draft, name, problems);
     judge(draft, problems);
     if (!problems.empty()) return fail(std::move(problems).to_error());
     // From here on every value is in its bounds and every reference leads somewhere.

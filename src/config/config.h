@@ -13,6 +13,7 @@
 
 #include "base/address.h"
 #include "base/clock.h"
+#include "base/direction.h"
 #include "base/result.h"
 #include "pattern/pattern.h"
 
@@ -183,6 +184,56 @@ struct Queue {
 /// How bytes move: bulk through a pipe in the kernel, or all of them through buffers of ours.
 enum class RelayMode { automatic, copy };
 
+enum class LogFormat { text, json };
+enum class LogLevel { debug, info, warn, error, off };
+
+/// What a service may put on its byte streams; docs/elements.md describes each.
+enum class ElementType { log, hexdump, count, match, replace, rate, limit_bytes, lua };
+
+/// What becomes of bytes of which an element that failed has not said anything.
+enum class OnError { pass, close };
+
+/// What ends what: the session, or the bytes that hold the match.
+enum class OnMatch { close, drop };
+
+/// Those who share a rate.
+enum class RatePer { session, source, service };
+
+/// One of the `filters` of a service.
+struct Element {
+    ElementType type = ElementType::count;
+    std::string name;                    ///< in logs and metrics; no two of a service have the same
+    std::optional<Direction> direction;  ///< that it sees; unset for both
+    OnError on_error = OnError::pass;
+    uint64_t head = 0;  ///< it sees so many bytes of each way, and no more; 0 for all of them
+
+    LogLevel level = LogLevel::info;  ///< log, hexdump
+    std::string pattern;              ///< match: what is looked for
+    OnMatch on_match = OnMatch::close;
+    std::string delimiter;   ///< match: ends what is dropped as one; empty for chunks
+    std::string find, with;  ///< replace
+    Duration hold = 100ms;   ///< replace, match: how long the beginning of something may wait
+    uint64_t bytes = 0;      ///< rate: in a second; limit_bytes: in all
+    uint64_t burst = 0;      ///< rate: at once
+    RatePer per = RatePer::session;
+    std::string script;            ///< lua: its path
+    std::string code;              ///< lua: what was read there
+    uint64_t memory = 1 << 20;     ///< lua: bytes for each session
+    int instructions = 1'000'000;  ///< lua: for each chunk
+    bool operator==(const Element&) const = default;
+};
+
+/// Answers that are kept, of services whose clients ask once and are answered once.
+struct Cache {
+    Duration ttl = 10s;
+    uint64_t max_request = 4096;      ///< bytes; a longer one is not looked up
+    uint64_t max_response = 1 << 20;  ///< bytes; a longer one is not kept
+    uint64_t max_size = 64 << 20;     ///< bytes of all that is kept
+    std::string delimiter;            ///< ends a request; empty when the client's end does
+    Duration request_timeout = 1s;    ///< a request that takes longer is not looked up
+    bool operator==(const Cache&) const = default;
+};
+
 inline constexpr int weight_max = 256;
 
 /// A client who has met so many dead targets is better told than kept.
@@ -209,8 +260,11 @@ struct Service {
     Access access;
     OnDeny on_deny = OnDeny::refuse;
     Limits limits;
-    bool count_ports = false;  ///< the kernel counts connections for each of its ports
-    bool transparent = false;  ///< targets are dialled from the client's own address
+    bool count_ports = false;      ///< the kernel counts connections for each of its ports
+    bool transparent = false;      ///< targets are dialled from the client's own address
+    std::vector<Element> filters;  ///< in the order of the way to the target
+    uint64_t chunk_size = 4096;    ///< the most bytes that an element is shown at once
+    std::optional<Cache> cache;
 
     size_t port_count() const {
         size_t count = 0;
@@ -275,9 +329,6 @@ struct Capture {
     bool operator==(const Capture&) const = default;
 };
 
-enum class LogFormat { text, json };
-enum class LogLevel { debug, info, warn, error, off };
-
 struct Log {
     LogFormat format = LogFormat::text;
     LogLevel level = LogLevel::info;
@@ -315,7 +366,8 @@ struct Config {
 /// Reads and checks a file. Errors name file, line, column, what was expected and what to write.
 Result<Config> load(const std::string& path);
 
-/// The same for text that is already here; `name` stands for the file in errors.
+/// The same for text that is already here; `name` stands for the file in errors, and scripts are
+/// looked for beside it.
 Result<Config> parse(std::string_view text, const std::string& name);
 
 /// With -b, the listener's own port leads to the default service, so no service may list it. Not

@@ -24,6 +24,7 @@ struct DraftService {
     std::vector<Position> targets_at;  ///< one for each of service.targets
     std::vector<Position> addresses_at;
     AccessAt access_at;
+    std::vector<Position> filters_at;  ///< one for each of service.filters
     Position name_at;
     std::optional<Position> no_ports_at;  ///< nothing is listed, and nothing was misread either
 };
@@ -51,6 +52,8 @@ struct Draft {
 Draft read_file_sections(const Table& file, Problems& problems);
 DraftService read_service(const Value& value, const Table& table, Problems& problems);
 DraftCapture read_capture(const Value& value, const Table& table, Problems& problems);
+void read_filters(const Value& value, DraftService& draft, Problems& problems);
+void read_cache(const Value& value, Service& service, Problems& problems);
 void read_target_list(const Value& value, DraftService& draft, Problems& problems);
 class Fields;
 /// The keys in `health` that belong to one type of check, whose table is at `at`.

@@ -19,10 +19,11 @@ static constexpr std::string_view proxify_keys[] = {
 static constexpr std::string_view admin_keys[] = {"socket", "group", "http"};
 static constexpr std::string_view log_keys[] = {"format", "level"};
 static constexpr std::string_view service_keys[] = {
-    "name",     "ports",    "addresses", "targets",         "balance",    "hash_balance_factor",
-    "health",   "timeouts", "tries",     "max_connections", "queue",      "slow_start",
-    "ejection", "panic",    "relay",     "on_down",         "when_down",  "allow",
-    "deny",     "on_deny",  "limits",    "count_ports",     "transparent"};
+    "name",       "ports",    "addresses", "targets",         "balance",     "hash_balance_factor",
+    "health",     "timeouts", "tries",     "max_connections", "queue",       "slow_start",
+    "ejection",   "panic",    "relay",     "on_down",         "when_down",   "allow",
+    "deny",       "on_deny",  "limits",    "count_ports",     "transparent", "filters",
+    "chunk_size", "cache"};
 static constexpr std::string_view target_keys[] = {"address", "weight", "priority", "backup",
                                                    "max_connections"};
 static constexpr std::string_view health_keys[] = {
@@ -41,6 +42,11 @@ static constexpr std::string_view capture_keys[] = {
     "only_watch",   "proxy",      "exempt_cgroups",  "events",
     "report_every", "runtime",    "to_port",         "interfaces",
     "hook"};
+static constexpr std::string_view filter_keys[] = {
+    "type", "name", "direction", "on_error", "head",  "level", "pattern", "action", "delimiter",
+    "find", "with", "hold",      "bytes",    "burst", "per",   "script",  "memory", "instructions"};
+static constexpr std::string_view cache_keys[] = {"ttl",      "max_request", "max_response",
+                                                  "max_size", "delimiter",   "request_timeout"};
 static constexpr std::string_view limits_keys[] = {"source_sessions", "source_rate"};
 
 const Section file_section{"the file", "", file_keys};
@@ -54,12 +60,14 @@ const Section timeouts_section{"timeouts", "timeouts.", timeouts_keys};
 const Section queue_section{"queue", "queue.", queue_keys};
 const Section ejection_section{"ejection", "ejection.", ejection_keys};
 const Section capture_section{"[[capture]]", "", capture_keys};
+const Section filter_section{"a filter", "filters.", filter_keys};
+const Section cache_section{"cache", "cache.", cache_keys};
 const Section limits_section{"limits", "limits.", limits_keys};
 
-static const Section* const sections[] = {&file_section,     &proxify_section,  &admin_section,
-                                          &log_section,      &service_section,  &target_section,
-                                          &health_section,   &timeouts_section, &queue_section,
-                                          &ejection_section, &limits_section,   &capture_section};
+static const Section* const sections[] = {
+    &file_section,   &proxify_section, &admin_section,    &log_section,   &service_section,
+    &target_section, &health_section,  &timeouts_section, &queue_section, &ejection_section,
+    &limits_section, &capture_section, &filter_section,   &cache_section};
 
 const std::span<const Section* const> all_sections = sections;
 
@@ -184,6 +192,44 @@ bool Fields::count(std::string_view key, Counts allowed, int& out) {
         return false;
     }
     out = static_cast<int>(*number);
+    return true;
+}
+
+bool Fields::size(std::string_view key, Sizes allowed, uint64_t& out) {
+    auto* value = find(key);
+    if (!value) return false;
+    uint64_t size = 0;
+    if (auto* text = value->as<std::string>()) {
+        auto understood = read_size(*text);
+        if (!understood) {
+            not_understood(*value, key, understood.error());
+            return false;
+        }
+        size = *understood;
+    } else if (auto* number = value->as<int64_t>(); number && *number >= 0) {
+        size = static_cast<uint64_t>(*number);
+    } else {
+        expected(*value, key, R"(a number of bytes, or a size such as "64KiB" or "1MiB")");
+        return false;
+    }
+    if (size < allowed.least || size > allowed.most) {
+        expected(*value, key,
+                 format("a size from {} to {}", size_text(allowed.least), size_text(allowed.most)));
+        return false;
+    }
+    out = size;
+    return true;
+}
+
+bool Fields::text(std::string_view key, size_t bytes_max, std::string& out) {
+    auto* value = find(key);
+    if (!value) return false;
+    auto* text = value->as<std::string>();
+    if (!text || text->empty() || text->size() > bytes_max) {
+        expected(*value, key, format("a string of 1 to {} bytes", bytes_max));
+        return false;
+    }
+    out = *text;
     return true;
 }
 

@@ -23,7 +23,7 @@ struct Section {
 
 extern const Section file_section, proxify_section, admin_section, log_section, service_section,
     target_section, health_section, timeouts_section, queue_section, ejection_section,
-    limits_section, capture_section;
+    limits_section, capture_section, filter_section, cache_section;
 
 /// All of them, as a schema for editors has to have them.
 extern const std::span<const Section* const> all_sections;
@@ -42,6 +42,10 @@ struct Counts {
     int least, most;
 };
 
+struct Sizes {
+    uint64_t least, most;  ///< bytes
+};
+
 /// A value that may stand alone or in an array.
 std::span<const Value> one_or_many(const Value& value);
 
@@ -58,6 +62,10 @@ class Fields {
     // These leave `out` alone when the key is absent or wrong, and give whether they set it.
     bool duration(std::string_view key, Bounds bounds, Duration& out);
     bool count(std::string_view key, Counts allowed, int& out);
+    /// A number of bytes, alone or with a unit.
+    bool size(std::string_view key, Sizes allowed, uint64_t& out);
+    /// Any bytes, but not none.
+    bool text(std::string_view key, size_t bytes_max, std::string& out);
     bool flag(std::string_view key, bool& out);
     bool port(std::string_view key, uint16_t& out);
     /// One port or range, or any number of them in an array; `at` is where each is written.

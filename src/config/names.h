@@ -29,6 +29,30 @@ inline constexpr Name<bool> initial_names[] = {{"up", true}, {"down", false}};
 inline constexpr Name<RelayMode> relay_names[] = {{"auto", RelayMode::automatic},
                                                   {"copy", RelayMode::copy}};
 
+inline constexpr Name<ElementType> element_type_names[] = {
+    {"log", ElementType::log},
+    {"hexdump", ElementType::hexdump},
+    {"count", ElementType::count},
+    {"match", ElementType::match},
+    {"replace", ElementType::replace},
+    {"rate", ElementType::rate},
+    {"limit_bytes", ElementType::limit_bytes},
+    {"lua", ElementType::lua}};
+
+inline constexpr Name<std::optional<Direction>> direction_names[] = {
+    {"both", std::nullopt},
+    {"to_target", Direction::to_target},
+    {"to_client", Direction::to_client}};
+
+inline constexpr Name<OnError> on_error_names[] = {{"pass", OnError::pass},
+                                                   {"close", OnError::close}};
+
+inline constexpr Name<OnMatch> on_match_names[] = {{"close", OnMatch::close},
+                                                   {"drop", OnMatch::drop}};
+
+inline constexpr Name<RatePer> rate_per_names[] = {
+    {"session", RatePer::session}, {"source", RatePer::source}, {"service", RatePer::service}};
+
 inline constexpr Name<WhenDown> when_down_names[] = {{"refuse", WhenDown::refuse},
                                                      {"drop", WhenDown::drop},
                                                      {"pass", WhenDown::pass},

@@ -130,6 +130,9 @@ DraftService read_service(const Value& value, const Table& table, Problems& prob
     if (auto* limits = fields.find("limits")) read_limits(*limits, service.limits, problems);
     fields.flag("count_ports", service.count_ports);
     fields.flag("transparent", service.transparent);
+    if (auto* filters = fields.find("filters")) read_filters(*filters, draft, problems);
+    fields.size("chunk_size", {1, 65536}, service.chunk_size);
+    if (auto* cache = fields.find("cache")) read_cache(*cache, service, problems);
     return draft;
 }
 

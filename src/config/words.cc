@@ -58,6 +58,32 @@ Understood<Duration> read_duration(std::string_view text) {
     return total;
 }
 
+// ---- sizes
+
+static constexpr std::pair<std::string_view, int> size_units[] = {
+    {"GiB", 30}, {"MiB", 20}, {"KiB", 10}, {"B", 0}};
+
+Understood<uint64_t> read_size(std::string_view text) {
+    uint64_t count = 0;
+    auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
+    std::string_view unit(end, text.data() + text.size());
+    for (auto [name, bits] : size_units)
+        if (error == std::errc() && (unit == name || (unit.empty() && bits == 0)) &&
+            count <= (uint64_t{1} << 50) >> bits)
+            return count << bits;
+    return std::unexpected(Complaint{
+        format(R"(expected a number of bytes such as "512", "64KiB", "1MiB" or "2GiB", found {})",
+               quoted(text)),
+        {}});
+}
+
+std::string size_text(uint64_t bytes) {
+    for (auto [name, bits] : size_units)
+        if (bytes != 0 && bytes % (uint64_t{1} << bits) == 0)
+            return format("{}{}", bytes >> bits, name);
+    return "0B";
+}
+
 // ---- ports
 
 // Digits only: no sign, no spaces, no leading zero (which people read as octal, or as a typo).

@@ -23,6 +23,11 @@ using Understood = std::expected<T, Complaint>;
 /// are understood too; what is sensible depends on the key.
 Understood<Duration> read_duration(std::string_view text);
 
+/// "512", "64KiB", "1MiB", "2GiB": bytes. What is sensible depends on the key.
+Understood<uint64_t> read_size(std::string_view text);
+/// The same as people write it: "64KiB" where it is whole.
+std::string size_text(uint64_t bytes);
+
 /// "5300-5399", or "5001" for a range of one.
 Understood<PortRange> read_ports(std::string_view text);
 

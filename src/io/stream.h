@@ -94,7 +94,7 @@ class Chunk {
 };
 
 /// What a receive gave: bytes; or no bytes, and then the end of the stream (error 0), a
-/// failure (an errno), or ECANCELED after stop().
+/// failure (an errno), ECANCELED after stop(), or EAGAIN after stop_waiting().
 struct Received {
     Chunk chunk;
     int error = 0;
@@ -124,6 +124,13 @@ class Stream {
     };
     /// `co_await from.receive(received);` fills `received`, which stays where it is meanwhile.
     Receive receive(Received& received) { return {*this, received}; }
+
+    /// A receive that is awaited ends with EAGAIN: nothing has come yet.
+    void stop_waiting() {
+        if (!receiver_) return;
+        receiver_->received.error = EAGAIN;
+        std::exchange(receiver_, nullptr)->awaiter.resume();
+    }
 
     /// Bytes taken, -EAGAIN when none fit, or -errno.
     int send_now(std::span<const std::byte> bytes) { return ring().send_now(handle_, bytes); }

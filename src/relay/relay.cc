@@ -24,7 +24,7 @@ Relay::Relay(Loop& loop, Stream& client, Stream& target, Options options)
 
 Task<Ending> Relay::run() {
     loop_.timers().arm(idle_timer_, last_activity_ + idle_limit());
-    co_await both(pump(Side::client), pump(Side::target));
+    co_await both(start(Side::client), start(Side::target));
     loop_.timers().disarm(idle_timer_);
     report();
 
@@ -37,10 +37,21 @@ Task<Ending> Relay::run() {
     if (!ending_.is_normal()) {
         if (target_reset_ && !client_reset_) co_await flush(client_);
         if (client_reset_ && !target_reset_) co_await flush(target_);
+        if (!ended_by_.empty()) {
+            co_await flush(client_);
+            co_await flush(target_);
+        }
         client_.reset_on_close();
         target_.reset_on_close();
     }
     co_return ending_;
+}
+
+Task<> Relay::start(Side from_side) {
+    if (!options_.chain) return pump(from_side);
+    auto& flow = options_.chain->flow(from_side == Side::client ? Direction::to_target
+                                                                : Direction::to_client);
+    return flow.is_sated() ? pump(from_side) : pump_through(from_side, flow);
 }
 
 Task<> Relay::pump(Side from_side) {
@@ -56,9 +67,7 @@ Task<> Relay::pump(Side from_side) {
         if (received.error != 0) {
             // All it had sent is delivered; nobody is left to send to it, or to wait for it.
             gone(from_side, received.error);
-            from.stop();
-            to.stop();
-            co_return;
+            co_return stop();
         }
         if (received.chunk.empty()) co_return finish(from_side);
 
@@ -96,6 +105,98 @@ Task<> Relay::pump(Side from_side) {
     }
 }
 
+namespace {
+
+/// Ends the wait for more bytes when those that an element keeps back are due.
+struct HoldTimer : Timer {
+    HoldTimer(Loop& its_loop, Stream& its_stream)
+        : Timer([](Timer& timer) { static_cast<HoldTimer&>(timer).stream.stop_waiting(); }),
+          loop(its_loop),
+          stream(its_stream) {}
+    ~HoldTimer() { loop.timers().disarm(*this); }
+    Loop& loop;
+    Stream& stream;
+};
+
+}  // namespace
+
+/// Each chunk goes through the flow before the next one is received, so what an element makes of it
+/// is held up as the chunk itself would be. Once nobody wants to see more it is an ordinary pump.
+Task<> Relay::pump_through(Side from_side, filter::Flow& flow) {
+    using State = filter::Progress::State;
+    Stream& from = stream(from_side);
+    Stream& to = stream(other(from_side));
+    Way& way = way_from(from_side);
+    filter::Output out;
+    HoldTimer hold(loop_, from);
+    while (!flow.is_sated()) {
+        Received received;
+        if (Time until = flow.holds_until(); until != Time::max()) loop_.timers().arm(hold, until);
+        co_await from.receive(received);
+        loop_.timers().disarm(hold);
+        if (received.error == ECANCELED) co_return;
+        const bool is_due = received.error == EAGAIN;
+        if (received.error != 0 && !is_due) {
+            gone(from_side, received.error);
+            co_return stop();
+        }
+        const bool has_ended = received.chunk.empty() && !is_due;
+        if (!is_due) last_activity_ = loop_.now();
+
+        for (filter::Progress progress{.state = State::full}; progress.state != State::hungry;) {
+            if (progress.state == State::wait) {
+                co_await wait(from_side, received, progress.until);
+                if (from.is_stopped()) co_return;
+            }
+            filter::Bytes input = received.chunk.bytes();
+            progress = is_due      ? flow.release(loop_.now(), out)
+                       : has_ended ? flow.finish(loop_.now(), out)
+                                   : flow.run(input, loop_.now(), out);
+            received.chunk.consume(received.chunk.bytes().size() - input.size());
+            while (!out.empty()) {
+                int sent = to.send_now(out.bytes());
+                if (sent >= 0) {
+                    count(way, sent);
+                    out.consume(static_cast<size_t>(sent));
+                } else if (sent == -EAGAIN) {
+                    from.hold();
+                    out.keep();
+                    received.chunk.park();
+                    if (!co_await to.writable()) co_return;
+                    last_activity_ = loop_.now();
+                } else {
+                    gone(other(from_side), -sent);
+                    from.hold();
+                    co_return;
+                }
+            }
+            if (progress.state == State::closed) co_return end_by(progress);
+        }
+        if (has_ended) co_return finish(from_side);
+    }
+    co_await pump(from_side);
+}
+
+/// An element wants this direction to wait; nothing more is read meanwhile.
+Task<> Relay::wait(Side from_side, Received& received, Time until) {
+    stream(from_side).hold();
+    received.chunk.park();
+    Signal stopped(loop_);
+    auto& waiting = waiting_[from_side == Side::client ? 0 : 1];
+    waiting = &stopped;
+    last_activity_ = until;  // who waits by our order is not idle
+    if (until > loop_.now()) co_await stopped.wait(until - loop_.now());
+    waiting = nullptr;
+}
+
+void Relay::end_by(const filter::Progress& progress) {
+    if (ending_.is_normal()) {
+        ending_ = {.party = Party::policy, .stage = Stage::filter, .reason = progress.reason};
+        ended_by_ = progress.element;
+    }
+    stop();
+}
+
 /// Bulk enters no buffer of ours: it goes through a kernel pipe that is lent while bytes are in it.
 /// What splice() cannot tell apart, the end of a stream and a failure, is left to receive().
 Task<bool> Relay::pour(Side from_side) {
@@ -111,8 +212,7 @@ Task<bool> Relay::pour(Side from_side) {
         if (filled < 0) {
             // splice() was told of the reset, and receive() would only see an end.
             gone(from_side, -filled);
-            from.stop();
-            to.stop();
+            stop();
             co_return false;
         }
         if (filled == 0) co_return true;
@@ -169,8 +269,15 @@ void Relay::gone(Side side, int error) {
 
 void Relay::interrupt(Ending why) {
     if (ending_.is_normal()) ending_ = why;
+    stop();
+}
+
+/// Both pumps end, soon.
+void Relay::stop() {
     client_.stop();
     target_.stop();
+    for (Signal* waiting : waiting_)
+        if (waiting) waiting->raise();
 }
 
 Duration Relay::idle_limit() const {

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/ending.h"
+#include "filter/chain.h"
 #include "io/stream.h"
 #include "stats/bytes.h"
 
@@ -21,6 +22,7 @@ struct Options {
     Duration half_close;  ///< the same, once one side has finished sending
     bool may_splice;      ///< false: every byte comes through a buffer of ours
     stats::Meter meter = {};
+    filter::Chain* chain = nullptr;  ///< what bytes go through; null when the service has none
 };
 
 class Relay {
@@ -33,7 +35,10 @@ class Relay {
     /// Ends it from outside, soon.
     void interrupt(Ending why);
 
-    // Bytes so far.
+    /// The element that has ended it; empty when none has.
+    std::string_view ended_by() const { return ended_by_; }
+
+    // Bytes so far, as they were sent on.
     uint64_t to_target() const { return to_target_.bytes; }
     uint64_t to_client() const { return to_client_.bytes; }
 
@@ -55,12 +60,18 @@ class Relay {
     /// A session that goes on for days shows in the statistics meanwhile.
     static constexpr uint64_t report_each = 1 << 20;
 
+    io::Task<> start(Side from_side);
     io::Task<> pump(Side from_side);
+    /// The same through the elements that look at what goes this way.
+    [[gnu::noinline]] io::Task<> pump_through(Side from_side, filter::Flow& flow);
+    [[gnu::noinline]] io::Task<> wait(Side from_side, io::Received& received, Time until);
+    void end_by(const filter::Progress& progress);
     /// Moves bulk until it is none any more. False when this direction is at its end.
     [[gnu::noinline]] io::Task<bool> pour(Side from_side);
     [[gnu::noinline]] io::Task<> flush(io::Stream& stream);  // its frame stays out of run()'s
     void finish(Side side);                                  ///< it has sent all it will
     void gone(Side side, int error);  ///< it reset the connection, or vanished
+    void stop();
     void check_idle();
     Duration idle_limit() const;
     io::Stream& stream(Side side) { return side == Side::client ? client_ : target_; }
@@ -88,6 +99,8 @@ class Relay {
     bool target_finished_ = false;
     bool client_reset_ = false;  ///< it is gone, with what was in flight
     bool target_reset_ = false;
+    std::string_view ended_by_;
+    io::Signal* waiting_[2] = {};  ///< of each pump that an element has told to wait
 };
 
 }  // namespace proxify::relay

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/format.h"
+#include "filter/filters.h"
 
 namespace proxify::routing {
 
@@ -167,6 +168,7 @@ std::shared_ptr<const Snapshot> Snapshot::build(config::Config config, const Res
         service->common_list = snapshot->common_list_;
         guard(*service, old);
         keep_stats(*service, old);
+        service->filters = filter::Filters::build(spec, old ? old->filters.get() : nullptr);
         snapshot->services_.push_back(std::move(service));
     }
     if (config.default_service)

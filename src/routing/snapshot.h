@@ -25,6 +25,10 @@
 #include "stats/ports.h"
 #include "stats/service.h"
 
+namespace proxify::filter {
+class Filters;
+}
+
 namespace proxify::routing {
 
 /// One service at work: its configuration, its targets and its guards.
@@ -40,7 +44,8 @@ struct Service {
     std::shared_ptr<const access::List> own_list = {};     ///< may be null
     std::shared_ptr<access::Sources> sources = {};         ///< null when it has no limits
     std::shared_ptr<stats::Service> stats = {};
-    std::shared_ptr<stats::Ports> port_stats = {};  ///< null unless count_ports asks for it
+    std::shared_ptr<stats::Ports> port_stats = {};        ///< null unless count_ports asks for it
+    std::shared_ptr<const filter::Filters> filters = {};  ///< null when it has none
 
     bool admits(const Ip& client) const {
         return (!common_list || common_list->admits(client)) &&

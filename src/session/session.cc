@@ -5,6 +5,8 @@
 #include <cerrno>
 #include <memory>
 
+#include "filter/filters.h"
+
 namespace proxify::session {
 
 using namespace io;
@@ -50,18 +52,31 @@ Task<Ending> Session::carry() {
 
     // From here on bytes may have moved, so no other target can be tried.
     const auto& spec = service_->spec;
+    const auto chain = begin_chain();
     relay::Relay relay(around_.loop, client_, *target_,
                        {.idle = spec.timeouts.idle,
                         .half_close = spec.timeouts.half_close,
                         .may_splice = spec.relay != config::RelayMode::copy,
-                        .meter = meter()});
+                        .meter = meter(),
+                        .chain = chain.get()});
     relay_ = &relay;
     Ending ending = co_await relay.run();
     relay_ = nullptr;
     record_.to_target = relay.to_target();
     record_.to_client = relay.to_client();
+    record_.element = relay.ended_by();
     learn(ending);
     co_return ending;
+}
+
+/// The service's elements, as this session's own; null when it has none.
+std::unique_ptr<filter::Chain> Session::begin_chain() {
+    if (!service_->filters) return nullptr;
+    return service_->filters->begin({.session = record_.id,
+                                     .service = service_->name,
+                                     .client = record_.client,
+                                     .original_dst = record_.original_dst,
+                                     .log = around_.log});
 }
 
 Ending Session::let_in() {

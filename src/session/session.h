@@ -72,6 +72,7 @@ class Session {
     io::Task<Ending> carry();
     /// Whether this client may come in; a normal ending when it may.
     Ending let_in();
+    std::unique_ptr<filter::Chain> begin_chain();
     // Frames that are only needed for a while are not to be merged into carry()'s, which an idle
     // session keeps: bytes for each connection count.
     [[gnu::noinline]] io::Task<Ending> connect_to_target();

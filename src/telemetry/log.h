@@ -37,7 +37,9 @@ struct SessionRecord {
     Address original_dst;        ///< what the client dialled
     std::string_view door = {};  ///< the capture that it came in by; empty for a port of a service
     std::optional<Address> target;
-    uint64_t to_target = 0;  ///< bytes
+    std::string_view element = {};  ///< of the service's chain, that has ended it; lives as long as
+                                    ///< the service
+    uint64_t to_target = 0;         ///< bytes
     uint64_t to_client = 0;
     Duration duration{};
     Duration queued{};  ///< of that, in line for a seat

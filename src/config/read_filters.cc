@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a service puts on its byte streams: `filters`, and `cache`.
+#include <algorithm>
+
+#include "base/format.h"
+#include "config/draft.h"
+#include "config/fields.h"
+
+namespace proxify::config {
+namespace {
+
+using Type = ElementType;
+
+/// Which types a key means something to; those that are not here mean something to all.
+struct Use {
+    std::string_view key;
+    std::initializer_list<Type> types;
+};
+const Use uses[] = {
+    {"head", {Type::log, Type::hexdump, Type::match, Type::lua}},
+    {"level", {Type::log, Type::hexdump}},
+    {"pattern", {Type::match}},
+    {"action", {Type::match}},
+    {"delimiter", {Type::match}},
+    {"find", {Type::replace}},
+    {"with", {Type::replace}},
+    {"hold", {Type::replace, Type::match}},
+    {"bytes", {Type::rate, Type::limit_bytes}},
+    {"burst", {Type::rate}},
+    {"per", {Type::rate}},
+    {"script", {Type::lua}},
+    {"memory", {Type::lua}},
+    {"instructions", {Type::lua}},
+};
+
+void check_keys(const Table& table, Type type, Problems& problems) {
+    for (const auto& [key, types] : uses) {
+        auto found = std::ranges::find(table, key, &Member::key);
+        if (found == table.end() || std::ranges::find(types, type) != types.end()) continue;
+        problems.add(found->at, format("filters.{}: means nothing to an element of type \"{}\"",
+                                       key, name_of(type, element_type_names)));
+    }
+}
+
+/// Complains when the key is absent.
+bool has(Fields& fields, std::string_view key, Position at, std::string_view hint) {
+    if (fields.find(key)) return true;
+    fields.problems().add(at, format("filters.{}: the element has none", key), std::string(hint));
+    return false;
+}
+
+void read_match(Fields& fields, Position at, Element& element) {
+    if (has(fields, "pattern", at, R"(add a regular expression: pattern = "secret")"))
+        fields.text("pattern", 4096, element.pattern);
+    fields.choice("action", on_match_names, element.on_match);
+    fields.text("delimiter", 64, element.delimiter);
+    fields.duration("hold", {}, element.hold);
+    if (auto* delimiter = fields.find("delimiter"); delimiter && element.on_match != OnMatch::drop)
+        fields.problems().add(delimiter->at, "filters.delimiter: ends what action = \"drop\" drops",
+                              "take it out, or write action = \"drop\"");
+}
+
+void read_replace(Fields& fields, Position at, Element& element) {
+    if (has(fields, "find", at, R"(add what is to be replaced: find = "a", with = "b")"))
+        fields.text("find", 4096, element.find);
+    if (auto* with = fields.find("with")) {
+        auto* text = with->as<std::string>();
+        if (!text || text->size() > 65536)
+            fields.expected(*with, "with", "a string of at most 65536 bytes");
+        else
+            element.with = *text;
+    } else {
+        has(fields, "with", at, R"(with = "" takes out what is found)");
+    }
+    fields.duration("hold", {}, element.hold);
+}
+
+constexpr uint64_t tebibyte = uint64_t{1} << 40;
+
+void read_rate(Fields& fields, Position at, Element& element) {
+    if (has(fields, "bytes", at, R"(add how many may pass in a second: bytes = "1MiB")"))
+        fields.size("bytes", {1, tebibyte}, element.bytes);
+    // A tenth of a second's worth, and not so little that each chunk waits.
+    if (!fields.size("burst", {1, tebibyte}, element.burst))
+        element.burst = std::max<uint64_t>(element.bytes / 10, 4096);
+    fields.choice("per", rate_per_names, element.per);
+}
+
+void read_lua(Fields& fields, Position at, Element& element) {
+    fields.size("memory", {64 << 10, 1 << 30}, element.memory);
+    fields.count("instructions", {1000, 1'000'000'000}, element.instructions);
+    if (has(fields, "script", at, R"(add the path of a file: script = "upper.lua")"))
+        fields.text("script", 4096, element.script);
+}
+
+Element read_element(const Value& value, Problems& problems) {
+    Element element;
+    auto* table = value.as<Table>();
+    if (!table) {
+        expected(value, "filters", R"(a table like { type = "count" })", problems);
+        return element;
+    }
+    Fields fields(*table, filter_section, problems);
+    if (!fields.find("type")) {
+        problems.add(value.at, "filters.type: the element has none",
+                     R"(add one, such as type = "count")");
+        return element;
+    }
+    if (!fields.choice("type", element_type_names, element.type)) return element;
+    check_keys(*table, element.type, problems);
+    element.name = name_of(element.type, element_type_names);
+    fields.text("name", 64, element.name);
+    fields.choice("direction", direction_names, element.direction);
+    fields.choice("on_error", on_error_names, element.on_error);
+    fields.size("head", {1, tebibyte}, element.head);
+    static constexpr Name<LogLevel> levels[] = {{"debug", LogLevel::debug},
+                                                {"info", LogLevel::info}};
+    fields.choice("level", levels, element.level);
+    switch (element.type) {
+        case Type::log:
+        case Type::hexdump:
+        case Type::count:
+            break;
+        case Type::match:
+            read_match(fields, value.at, element);
+            break;
+        case Type::replace:
+            read_replace(fields, value.at, element);
+            break;
+        case Type::rate:
+            read_rate(fields, value.at, element);
+            break;
+        case Type::limit_bytes:
+            if (has(fields, "bytes", value.at, R"(add how many may pass: bytes = "1MiB")"))
+                fields.size("bytes", {1, tebibyte}, element.bytes);
+            break;
+        case Type::lua:
+            read_lua(fields, value.at, element);
+            break;
+    }
+    return element;
+}
+
+/// Elements that are called after their type get a number from the second one on: count, count-2.
+void read_names(std::span<const Value> written, std::vector<Element>& elements,
+                Problems& problems) {
+    for (size_t i = 0; i < elements.size(); ++i) {
+        auto taken = [&](const std::string& name) {
+            return std::ranges::any_of(elements.begin(),
+                                       elements.begin() + static_cast<ptrdiff_t>(i),
+                                       [&](const Element& other) { return other.name == name; });
+        };
+        auto* table = written[i].as<Table>();
+        const bool is_chosen =
+            table && std::ranges::find(*table, "name", &Member::key) != table->end();
+        const std::string name = elements[i].name;
+        if (is_chosen && taken(name))
+            problems.add(written[i].at,
+                         format("filters.name: {} is the name of another one", quoted(name)),
+                         "give each its own, or leave both out");
+        for (int number = 2; !is_chosen && taken(elements[i].name); ++number)
+            elements[i].name = format("{}-{}", name, number);
+    }
+}
+
+}  // namespace
+
+void read_filters(const Value& value, DraftService& draft, Problems& problems) {
+    constexpr size_t elements_max = 32;
+    auto* written = value.as<Array>();
+    if (!written || written->size() > elements_max)
+        return expected(
+            value, "filters",
+            format(R"(an array of at most {} elements, like [{{ type = "count" }}])", elements_max),
+            problems);
+    auto& filters = draft.service.filters;
+    for (const auto& one : *written) {
+        filters.push_back(read_element(one, problems));
+        draft.filters_at.push_back(one.at);
+    }
+    read_names(*written, filters, problems);
+}
+
+void read_cache(const Value& value, Service& service, Problems& problems) {
+    auto* table = value.as<Table>();
+    if (!table) return expected(value, "cache", "a table like { ttl = \"10s\" }", problems);
+    Fields fields(*table, cache_section, problems);
+    Cache cache;
+    fields.duration("ttl", {}, cache.ttl);
+    fields.size("max_request", {1, 1 << 20}, cache.max_request);
+    fields.size("max_response", {1, 1 << 30}, cache.max_response);
+    fields.size("max_size", {1, tebibyte}, cache.max_size);
+    fields.text("delimiter", 64, cache.delimiter);
+    fields.duration("request_timeout", {}, cache.request_timeout);
+    service.cache = cache;
+    if (auto* most = fields.find("max_response"); most && cache.max_response > cache.max_size)
+        problems.add(most->at,
+                     format("cache.max_response: {} is more than cache.max_size, {}",
+                            size_text(cache.max_response), size_text(cache.max_size)),
+                     "no answer of that size could be kept");
+    if (service.transparent)
+        problems.add(value.at,
+                     "cache: the targets of a transparent service see who asks, and may "
+                     "answer each client otherwise",
+                     "take out cache or transparent");
+}
+
+}  // namespace proxify::config
