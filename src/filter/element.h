@@ -100,8 +100,9 @@ class Maker {
   public:
     virtual ~Maker() = default;
     virtual std::unique_ptr<Element> make(const Facts& facts) const = 0;
-    /// How many bytes of each direction its elements want to see.
-    virtual uint64_t appetite() const { return everything; }
+    /// How many bytes of a direction its elements want to see; `head` and `direction` in the file
+    /// may make it less.
+    virtual uint64_t appetite(Direction) const { return everything; }
 };
 
 }  // namespace proxify::filter

@@ -49,9 +49,10 @@ std::unique_ptr<Chain> Filters::begin(const Facts& facts) const {
     std::vector<Link> links;
     links.reserve(entries_.size());
     for (const auto& [spec, maker, stats] : entries_) {
-        const uint64_t appetite = spec.head == 0 ? maker->appetite() : spec.head;
         auto sees = [&](Direction direction) {
-            return spec.direction && *spec.direction != direction ? nothing : appetite;
+            if (spec.direction && *spec.direction != direction) return nothing;
+            const uint64_t appetite = maker->appetite(direction);
+            return spec.head == 0 ? appetite : std::min(appetite, spec.head);
         };
         links.push_back({.element = maker->make(facts),
                          .name = spec.name,
