@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// Pages that take a newcomer from nothing to something that works, done as written.
+#include "support/kernel_test.h"
+#include "support/page.h"
+
+using namespace proxify::test;
+
+TEST_CASE("five minutes of docs/elements.md end with an element of one's own", "[X-10][X-11]") {
+    IN_NAMESPACE(ns);
+    NEEDS_PROGRAM("nc");
+    NEEDS_PROGRAM("curl");
+    follow_page({ns, ECHO_SERVER}, "docs/elements.md", "Five minutes");
+}
