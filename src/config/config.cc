@@ -70,7 +70,8 @@ void read_scripts(Draft& draft, const std::string& file, Problems& problems) {
         for (size_t i = 0; i < draft_service.filters_at.size(); ++i) {
             auto& element = draft_service.service.filters[i];
             if (element.script.empty()) continue;
-            auto code = read_file(folder / element.script,
+            element.script = folder / element.script;
+            auto code = read_file(element.script,
                                   "a relative path begins in the folder of the file that names it");
             if (code)
                 element.code = *std::move(code);

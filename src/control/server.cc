@@ -127,7 +127,7 @@ Server::~Server() = default;
 /// answer when there is somebody who knows where to send them.
 Result<> Server::start(const config::Config& config) {
     if (!options_.config_text) {
-        TRY_TO(file, FileWatch::open(options_.config_path));
+        TRY_TO(file, FileWatch::open(files_of(config)));
         file_ = std::move(file);
     }
 
@@ -304,7 +304,7 @@ Result<> Server::become_user(const Listeners& listeners, const config::Config& c
                   format("user: {} cannot read the file, so a reload will be refused: {}",
                          user_->name, one_line(again.error())));
     if (!file_) return {};
-    TRY_TO(file, FileWatch::open(options_.config_path));
+    TRY_TO(file, FileWatch::open(files_of(config)));
     file_ = std::move(file);
     if (file_->is_blind())
         log_.warn("user_cannot_watch",
@@ -689,8 +689,18 @@ Result<std::string> Server::apply(const config::Config& config) {
 }
 
 /// Builds a snapshot and waits until every worker uses it.
+/// What a change of is noticed: the file, and the scripts that it names.
+std::vector<std::string> Server::files_of(const config::Config& config) const {
+    std::vector<std::string> files{options_.config_path};
+    for (const auto& service : config.services)
+        for (const auto& element : service.filters)
+            if (!element.script.empty()) files.push_back(element.script);
+    return files;
+}
+
 void Server::publish(config::Config config) {
     const auto before = snapshot_;
+    if (file_) file_->follow(files_of(config));
     snapshot_ = routing::Snapshot::build(
         std::move(config), [this](const std::string& host) { return resolver_->lookup(host); },
         snapshot_.get(), loop_.now(), orders_);

@@ -132,6 +132,7 @@ class Server {
     io::Task<> move_desk();
     Result<> check_change(const config::Config& config) const;
     Result<std::string> apply(const config::Config& config);
+    std::vector<std::string> files_of(const config::Config& config) const;
     void publish(config::Config config);
     void tell_kernel(const routing::Service& service);
     void tell_kernel();

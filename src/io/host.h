@@ -33,28 +33,31 @@ class Signals {
     Fd fd_;
 };
 
-/// Notices that a file may have other content, however it was edited: in place, by rename, or by
-/// switching a symlink on the way to it. It watches directories, because an editor that renames
-/// leaves a watch on the file itself behind on the old one.
+/// Notices that one of some files may have other content, however it was edited: in place, by
+/// rename, or by switching a symlink on the way to it. It watches directories, because an editor
+/// that renames leaves a watch on the file itself behind on the old one.
 class FileWatch {
   public:
-    static Result<FileWatch> open(std::string path);
+    static Result<FileWatch> open(std::vector<std::string> paths);
+    /// From now on these.
+    void follow(std::vector<std::string> paths);
     Handle handle() const { return static_cast<Handle>(fd_.get()); }
-    /// Reads what came in; whether any of it concerns the file. A file that is being written in
+    /// Reads what came in; whether any of it concerns a file. A file that is being written in
     /// place concerns us when it is closed, not before.
     bool changed();
     /// Some directory on the way cannot be watched: changes may go unnoticed.
     bool is_blind() const { return is_blind_; }
 
   private:
-    FileWatch(Fd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
-    void watch_path();
+    explicit FileWatch(Fd fd) : fd_(std::move(fd)) {}
+    void watch_paths();
+    void watch_path(const std::filesystem::path& path);
 
     Fd fd_;
-    std::string path_;
+    std::vector<std::string> paths_;
     struct Watched {
         std::filesystem::path directory;
-        std::set<std::string> names;  ///< those in it that are on our way
+        std::set<std::string> names;  ///< those in it that are on the way to a file
     };
     std::map<int, Watched> watched_;  ///< by inotify's number for the directory
     bool is_blind_ = false;

@@ -38,21 +38,30 @@ std::optional<int> Signals::next() {
     return static_cast<int>(info.ssi_signo);
 }
 
-Result<FileWatch> FileWatch::open(std::string path) {
+Result<FileWatch> FileWatch::open(std::vector<std::string> paths) {
     Fd fd = Fd::adopt(inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
     if (!fd)
-        return fail(Error::from_errno(errno, "cannot watch for changes of " + path,
+        return fail(Error::from_errno(errno, "cannot watch for changes of " + paths.front(),
                                       "see sysctl fs.inotify.max_user_instances"));
-    FileWatch watch(std::move(fd), std::move(path));
-    watch.watch_path();
+    FileWatch watch(std::move(fd));
+    watch.follow(std::move(paths));
     return watch;
 }
 
-/// Watches the directory of the file and, for each symlink on the way, of what it points to.
-void FileWatch::watch_path() {
+void FileWatch::follow(std::vector<std::string> paths) {
+    paths_ = std::move(paths);
+    watch_paths();
+}
+
+void FileWatch::watch_paths() {
     watched_.clear();
     is_blind_ = false;
-    fs::path step = fs::absolute(path_).lexically_normal();
+    for (const auto& path : paths_) watch_path(path);
+}
+
+/// Watches the directory of the file and, for each symlink on the way, of what it points to.
+void FileWatch::watch_path(const fs::path& path) {
+    fs::path step = fs::absolute(path).lexically_normal();
     std::error_code ignored;
     // Any part of the path may be a symlink (..data in a mounted ConfigMap is a directory), so
     // each is looked at in turn; at most as many as the kernel would follow.
@@ -108,7 +117,7 @@ bool FileWatch::changed() {
             concerned = true;
         }
     }
-    if (concerned) watch_path();
+    if (concerned) watch_paths();
     return concerned;
 }
 
