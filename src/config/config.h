@@ -367,7 +367,7 @@ struct Config {
 Result<Config> load(const std::string& path);
 
 /// The same for text that is already here; `name` stands for the file in errors, and scripts are
-/// looked for beside it.
+/// looked for beside it. Only regular files are read as scripts, so it never waits.
 Result<Config> parse(std::string_view text, const std::string& name);
 
 /// With -b, the listener's own port leads to the default service, so no service may list it. Not
