@@ -382,6 +382,11 @@ std::map<uint16_t, CaptureType> capture_listeners(const Config& config);
 using Settings = std::vector<std::pair<std::string, std::string>>;
 Settings settings_of(const Service& service);
 
+/// "match \"secret\", close", "cap: rate 1MiB/s per source, 100KiB at once"
+std::string describe(const Element& element);
+/// "answers for 10s, 64MiB in all"
+std::string describe(const Cache& cache);
+
 /// Neighbours joined, in rising order: 5001, 5002, "5003-5005" is 5001-5005.
 std::vector<PortRange> joined(std::vector<PortRange> ranges);
 

@@ -428,3 +428,41 @@ TEST_CASE("what is wrong with a cache is said where it is written, with a way ou
         CHECK(error.contains(hint));
     }
 }
+
+TEST_CASE("filters are described in their order, one in a line, with what is not as usual") {
+    TempDir dir;
+    write_file(dir / "a.lua", "-- says nothing\n");
+    auto config = config::parse(service(R"(
+        chunk_size = "64KiB"
+        cache = { delimiter = "\n", max_request = 5, max_response = 6, request_timeout = "2s" }
+        filters = [
+            { type = "match", pattern = "secret" },
+            { type = "match", pattern = "a\nb", action = "drop", delimiter = "\r\n", hold = "1s" },
+            { type = "replace", find = "a", with = "" },
+            { type = "rate", bytes = "1MiB", burst = "4KiB", per = "source" },
+            { type = "limit_bytes", bytes = 1000, direction = "to_target", on_error = "close" },
+            { type = "log", name = "audit", head = 16, level = "debug" },
+            { type = "lua", script = "a.lua", memory = "2MiB", instructions = 5000 },
+            { type = "hexdump" },
+            { type = "count" },
+        ])"),
+                                dir / "targets.toml");
+    if (!config) FAIL(config.error().text());
+    const auto text = config::describe(*config);
+    INFO(text);
+    CHECK(text.contains(
+        "  filters   match \"secret\", close\n"
+        "            match-2: match \"a\\x0Ab\", drop up to \"\\x0D\\x0A\", holds for 1s\n"
+        "            replace \"a\" with \"\"\n"
+        "            rate 1MiB/s per source, 4KiB at once\n"
+        "            limit_bytes 1000B, to_target only, close on error\n"
+        "            audit: log, level debug, the first 16B\n"
+        "            lua a.lua, memory 2MiB, 5000 instructions\n"
+        "            hexdump\n"
+        "            count\n"
+        "  chunks    of at most 64KiB\n"
+        "  cache     answers for 10s, 64MiB in all; requests end with \"\\x0A\"; requests of at "
+        "most 5B; answers of at most 6B; requests within 2s\n"));
+    const auto plain = config::describe(*config::parse(service(""), "targets.toml"));
+    for (const char* label : {"filters", "chunks", "cache"}) CHECK_FALSE(plain.contains(label));
+}
