@@ -14,7 +14,7 @@ namespace proxify::cli {
 namespace {
 
 constexpr std::string_view services_source =
-    "proxify services 2>/dev/null | awk 'NR > 1 { print $1 }'";
+    "proxify services 2>/dev/null | awk '!NF { exit } NR > 1 { print $1 }'";
 
 /// Prints what the first argument of a command can be; empty when nobody knows.
 std::string_view source_of(const CommandInfo& command) {

@@ -44,6 +44,24 @@ void add_counters(Table& table, const std::string& service,
         if (one.value != 0) table.row({service, one.name, format("{}", one.value), one.meaning});
 }
 
+/// What the elements of services have done, where there are any.
+std::string elements_text(const report::Services& services) {
+    Table table({"SERVICE", "ELEMENT", "DIRECTION", ">CHUNKS", ">BYTES", ">DROPPED", ">CHANGED",
+                 ">CLOSED", ">FAILED"});
+    for (const auto& service : services.services)
+        for (const auto& one : service.elements) {
+            const bool counts = one.type == "count";
+            auto number = [](bool is_said, uint64_t count) {
+                return is_said ? format("{}", count) : std::string("-");
+            };
+            table.row({service.name, one.name, one.direction, number(counts, one.chunks),
+                       counts ? short_bytes(one.bytes) : "-", number(!counts, one.dropped),
+                       number(!counts, one.changed), number(!counts, one.closed),
+                       number(!counts, one.failed)});
+        }
+    return table.empty() ? "" : "\n" + table.text();
+}
+
 }  // namespace
 
 std::string show(const report::Status& status) {
@@ -90,7 +108,7 @@ std::string show(const report::Services& services) {
                    short_time(one.connect_p99), short_bytes(one.bytes_to_target),
                    short_bytes(one.bytes_to_client), where});
     }
-    return table.text();
+    return table.text() + elements_text(services);
 }
 
 std::string show(const report::Targets& targets, double now) {

@@ -35,17 +35,26 @@ Config to_config(Draft draft) {
 // hundred times its size, and a reload must not take the memory that a running proxify needs.
 constexpr size_t file_bytes_max = 8 << 20;
 
-Result<std::string> read_file(const std::string& path, const char* hint_if_missing) {
+/// The file itself may be anything that can be read to its end, as a pipe of the shell. What is
+/// named in a file must be a regular one: whoever named it does not wait for a writer.
+enum class Kind { any, regular };
+
+Result<std::string> read_file(const std::string& path, Kind kind, const char* hint_if_missing) {
     auto cannot = "cannot read " + path;
-    auto fd = Fd::adopt(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    const int no_wait = kind == Kind::regular ? O_NONBLOCK : 0;
+    auto fd = Fd::adopt(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | no_wait));
     if (!fd) {
         int error_number = errno;
         return fail(
             Error::from_errno(error_number, cannot, error_number == ENOENT ? hint_if_missing : ""));
     }
     struct stat info{};
-    if (::fstat(fd.get(), &info) == 0 && S_ISREG(info.st_mode) &&
-        info.st_size > ssize_t{file_bytes_max})
+    const bool is_known = ::fstat(fd.get(), &info) == 0;
+    if (kind == Kind::regular && !(is_known && S_ISREG(info.st_mode)))
+        return fail(Error::of(format("{}: it is {}", cannot,
+                                     S_ISDIR(info.st_mode) ? "a directory" : "no regular file"),
+                              "name a file with the code"));
+    if (is_known && S_ISREG(info.st_mode) && info.st_size > ssize_t{file_bytes_max})
         return fail(Error::of(cannot + ": it is larger than 8 MiB"));
 
     std::string text;
@@ -71,7 +80,7 @@ void read_scripts(Draft& draft, const std::string& file, Problems& problems) {
             auto& element = draft_service.service.filters[i];
             if (element.script.empty()) continue;
             element.script = folder / element.script;
-            auto code = read_file(element.script,
+            auto code = read_file(element.script, Kind::regular,
                                   "a relative path begins in the folder of the file that names it");
             if (code)
                 element.code = *std::move(code);
@@ -85,8 +94,8 @@ void read_scripts(Draft& draft, const std::string& file, Problems& problems) {
 }  // namespace
 
 Result<Config> load(const std::string& path) {
-    TRY_TO(text,
-           read_file(path, "proxify reads ./targets.toml; another file is named with -c FILE"));
+    TRY_TO(text, read_file(path, Kind::any,
+                           "proxify reads ./targets.toml; another file is named with -c FILE"));
     return parse(text, path);
 }
 

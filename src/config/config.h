@@ -367,7 +367,7 @@ struct Config {
 Result<Config> load(const std::string& path);
 
 /// The same for text that is already here; `name` stands for the file in errors, and scripts are
-/// looked for beside it.
+/// looked for beside it. Only regular files are read as scripts, so it never waits.
 Result<Config> parse(std::string_view text, const std::string& name);
 
 /// With -b, the listener's own port leads to the default service, so no service may list it. Not
@@ -381,6 +381,11 @@ std::map<uint16_t, CaptureType> capture_listeners(const Config& config);
 /// that are as usual are left out.
 using Settings = std::vector<std::pair<std::string, std::string>>;
 Settings settings_of(const Service& service);
+
+/// "match \"secret\", close", "cap: rate 1MiB/s per source, 100KiB at once"
+std::string describe(const Element& element);
+/// "answers for 10s, 64MiB in all"
+std::string describe(const Cache& cache);
 
 /// Neighbours joined, in rising order: 5001, 5002, "5003-5005" is 5001-5005.
 std::vector<PortRange> joined(std::vector<PortRange> ranges);

@@ -196,6 +196,16 @@ std::string describe_ejection(const Ejection& ejection) {
                   to_text(ejection.time), to_text(ejection.max_time), ejection.max_share);
 }
 
+/// What its streams go through: one line for each element.
+void describe_bytes(const Service& service, Page& page) {
+    std::string_view label = "filters";
+    for (const auto& element : service.filters)
+        page.line(std::exchange(label, ""), describe(element));
+    if (service.chunk_size != Service{}.chunk_size)
+        page.line("chunks", "of at most " + size_text(service.chunk_size));
+    if (service.cache) page.line("cache", describe(*service.cache));
+}
+
 void describe_settings(const Service& service, Page& page) {
     if (service.balance != Balance::round_robin)
         page.line("balance", service.hash_balance_factor == 0
@@ -228,6 +238,7 @@ void describe_settings(const Service& service, Page& page) {
     if (auto limits = describe_limits(service.limits); !limits.empty()) page.line("limits", limits);
     if (service.count_ports) page.line("counted", "for each port");
     if (service.transparent) page.line("dialled", "from the client's own address");
+    describe_bytes(service, page);
 }
 
 std::string describe_service(const Service& service, const Config& config) {

@@ -233,6 +233,22 @@ bool Fields::text(std::string_view key, size_t bytes_max, std::string& out) {
     return true;
 }
 
+bool Fields::name(std::string_view key, std::string& out) {
+    auto* value = find(key);
+    if (!value) return false;
+    auto fits = [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+               c == '_' || c == '.' || c == '-';
+    };
+    auto* text = value->as<std::string>();
+    if (!text || text->empty() || text->size() > 64 || !std::ranges::all_of(*text, fits)) {
+        expected(*value, key, "1 to 64 letters, digits, \"_\", \".\" or \"-\"");
+        return false;
+    }
+    out = *text;
+    return true;
+}
+
 bool Fields::flag(std::string_view key, bool& out) {
     auto* value = find(key);
     if (!value) return false;
@@ -303,7 +319,8 @@ void Fields::prefixes(std::string_view key, std::vector<Prefix>& out, std::vecto
 }
 
 /// Which of the words is written at `key`, or -1.
-int Fields::choose(std::string_view key, Keys words) {
+int Fields::choose(std::string_view key, Keys words,
+                   std::span<const Name<std::string_view>> others) {
     auto* value = find(key);
     if (!value) return -1;
     auto* text = value->as<std::string>();
@@ -314,6 +331,8 @@ int Fields::choose(std::string_view key, Keys words) {
     for (size_t i = 0; i < words.size(); ++i)
         choices += (i == 0 ? "" : i + 1 == words.size() ? " or " : ", ") + quoted(words[i]);
     auto near = text ? nearest(*text, words) : std::string_view();
+    for (auto [other, ours] : others)
+        if (text && *text == other) near = ours;
     expected(*value, key, choices, near.empty() ? "" : format("did you mean \"{}\"?", near));
     return -1;
 }

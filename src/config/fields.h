@@ -66,6 +66,8 @@ class Fields {
     bool size(std::string_view key, Sizes allowed, uint64_t& out);
     /// Any bytes, but not none.
     bool text(std::string_view key, size_t bytes_max, std::string& out);
+    /// A name that logs and metrics call something by.
+    bool name(std::string_view key, std::string& out);
     bool flag(std::string_view key, bool& out);
     bool port(std::string_view key, uint16_t& out);
     /// One port or range, or any number of them in an array; `at` is where each is written.
@@ -90,11 +92,13 @@ class Fields {
             }
         }
     }
+    /// `others` are words that people bring along from elsewhere, each with ours for it.
     template <class T, size_t n>
-    bool choice(std::string_view key, const Name<T> (&names)[n], T& out) {
+    bool choice(std::string_view key, const Name<T> (&names)[n], T& out,
+                std::span<const Name<std::string_view>> others = {}) {
         std::string_view words[n];
         for (size_t i = 0; i < n; ++i) words[i] = names[i].first;
-        int found = choose(key, words);
+        int found = choose(key, words, others);
         if (found >= 0) out = names[found].second;
         return found >= 0;
     }
@@ -108,7 +112,8 @@ class Fields {
     Problems& problems() { return problems_; }
 
   private:
-    int choose(std::string_view key, std::span<const std::string_view> words);
+    int choose(std::string_view key, std::span<const std::string_view> words,
+               std::span<const Name<std::string_view>> others);
     std::string label(std::string_view key) const;
 
     const Table& table_;

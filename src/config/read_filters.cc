@@ -33,12 +33,41 @@ const Use uses[] = {
     {"instructions", {Type::lua}},
 };
 
+// Words of HAProxy, nginx and Envoy for what has another name here.
+
+using Words = Name<std::string_view>;
+constexpr Words types_elsewhere[] = {
+    {"regex", "match"},        {"regexp", "match"},    {"waf", "match"},
+    {"sub_filter", "replace"}, {"rewrite", "replace"}, {"trace", "hexdump"},
+    {"tap", "hexdump"},        {"bwlim-in", "rate"},   {"bwlim-out", "rate"},
+    {"limit_rate", "rate"},    {"rate_limit", "rate"}, {"rate-limit", "rate"},
+    {"bandwidth", "rate"},     {"throttle", "rate"},   {"script", "lua"},
+};
+constexpr Words directions_elsewhere[] = {{"in", "to_target"},      {"request", "to_target"},
+                                          {"forward", "to_target"}, {"upload", "to_target"},
+                                          {"client", "to_target"},  {"upstream", "to_target"},
+                                          {"out", "to_client"},     {"response", "to_client"},
+                                          {"reverse", "to_client"}, {"download", "to_client"}};
+constexpr Words errors_elsewhere[] = {
+    {"ignore", "pass"}, {"continue", "pass"}, {"abort", "close"}, {"reset", "close"}};
+constexpr Words actions_elsewhere[] = {
+    {"deny", "close"}, {"reject", "close"}, {"block", "close"}, {"remove", "drop"}};
+constexpr Words pers_elsewhere[] = {{"connection", "session"}, {"stream", "session"},
+                                    {"client", "source"},      {"ip", "source"},
+                                    {"src", "source"},         {"proxy", "service"}};
+
 void check_keys(const Table& table, Type type, Problems& problems) {
     for (const auto& [key, types] : uses) {
         auto found = std::ranges::find(table, key, &Member::key);
         if (found == table.end() || std::ranges::find(types, type) != types.end()) continue;
-        problems.add(found->at, format("filters.{}: means nothing to an element of type \"{}\"",
-                                       key, name_of(type, element_type_names)));
+        std::string whose;
+        for (Type one : types)
+            whose +=
+                format("{}\"{}\"", whose.empty() ? "" : " and ", name_of(one, element_type_names));
+        problems.add(found->at,
+                     format("filters.{}: means nothing to an element of type \"{}\"", key,
+                            name_of(type, element_type_names)),
+                     format("take it out; it is for {}", whose));
     }
 }
 
@@ -52,7 +81,7 @@ bool has(Fields& fields, std::string_view key, Position at, std::string_view hin
 void read_match(Fields& fields, Position at, Element& element) {
     if (has(fields, "pattern", at, R"(add a regular expression: pattern = "secret")"))
         fields.text("pattern", 4096, element.pattern);
-    fields.choice("action", on_match_names, element.on_match);
+    fields.choice("action", on_match_names, element.on_match, actions_elsewhere);
     fields.text("delimiter", 64, element.delimiter);
     fields.duration("hold", {}, element.hold);
     if (auto* delimiter = fields.find("delimiter"); delimiter && element.on_match != OnMatch::drop)
@@ -83,7 +112,7 @@ void read_rate(Fields& fields, Position at, Element& element) {
     // A tenth of a second's worth, and not so little that each chunk waits.
     if (!fields.size("burst", {1, tebibyte}, element.burst))
         element.burst = std::max<uint64_t>(element.bytes / 10, 4096);
-    fields.choice("per", rate_per_names, element.per);
+    fields.choice("per", rate_per_names, element.per, pers_elsewhere);
 }
 
 void read_lua(Fields& fields, Position at, Element& element) {
@@ -91,13 +120,17 @@ void read_lua(Fields& fields, Position at, Element& element) {
     fields.count("instructions", {1000, 1'000'000'000}, element.instructions);
     if (has(fields, "script", at, R"(add the path of a file: script = "upper.lua")"))
         fields.text("script", 4096, element.script);
+    if (element.script.contains('\0'))
+        fields.expected(*fields.find("script"), "script", "the path of a file");
 }
 
 Element read_element(const Value& value, Problems& problems) {
     Element element;
     auto* table = value.as<Table>();
     if (!table) {
-        expected(value, "filters", R"(a table like { type = "count" })", problems);
+        auto* type = value.as<std::string>();
+        expected(value, "filters", R"(a table like { type = "count" })", problems,
+                 type ? format("write {{ type = {} }}", quoted(*type)) : "");
         return element;
     }
     Fields fields(*table, filter_section, problems);
@@ -106,12 +139,12 @@ Element read_element(const Value& value, Problems& problems) {
                      R"(add one, such as type = "count")");
         return element;
     }
-    if (!fields.choice("type", element_type_names, element.type)) return element;
+    if (!fields.choice("type", element_type_names, element.type, types_elsewhere)) return element;
     check_keys(*table, element.type, problems);
     element.name = name_of(element.type, element_type_names);
-    fields.text("name", 64, element.name);
-    fields.choice("direction", direction_names, element.direction);
-    fields.choice("on_error", on_error_names, element.on_error);
+    fields.name("name", element.name);
+    fields.choice("direction", direction_names, element.direction, directions_elsewhere);
+    fields.choice("on_error", on_error_names, element.on_error, errors_elsewhere);
     fields.size("head", {1, tebibyte}, element.head);
     static constexpr Name<LogLevel> levels[] = {{"debug", LogLevel::debug},
                                                 {"info", LogLevel::info}};
@@ -141,25 +174,38 @@ Element read_element(const Value& value, Problems& problems) {
     return element;
 }
 
-/// Elements that are called after their type get a number from the second one on: count, count-2.
-void read_names(std::span<const Value> written, std::vector<Element>& elements,
+/// Elements without a name of their own are called after their type, from the second one on with a
+/// number that nobody has: count, count-2.
+void give_names(std::span<const Value> written, std::vector<Element>& elements,
                 Problems& problems) {
+    std::vector<std::string_view> taken;
+    auto is_taken = [&](std::string_view name) {
+        return std::ranges::find(taken, name) != taken.end();
+    };
+    std::vector<Element*> nameless;
     for (size_t i = 0; i < elements.size(); ++i) {
-        auto taken = [&](const std::string& name) {
-            return std::ranges::any_of(elements.begin(),
-                                       elements.begin() + static_cast<ptrdiff_t>(i),
-                                       [&](const Element& other) { return other.name == name; });
-        };
-        auto* table = written[i].as<Table>();
-        const bool is_chosen =
-            table && std::ranges::find(*table, "name", &Member::key) != table->end();
-        const std::string name = elements[i].name;
-        if (is_chosen && taken(name))
-            problems.add(written[i].at,
-                         format("filters.name: {} is the name of another one", quoted(name)),
-                         "give each its own, or leave both out");
-        for (int number = 2; !is_chosen && taken(elements[i].name); ++number)
-            elements[i].name = format("{}-{}", name, number);
+        if (elements[i].name.empty()) continue;  // it could not be read
+        const Table& table = *written[i].as<Table>();
+        auto own = std::ranges::find(table, "name", &Member::key);
+        const auto* chosen = own == table.end() ? nullptr : own->value.as<std::string>();
+        if (own == table.end()) {
+            nameless.push_back(&elements[i]);
+        } else if (!chosen || *chosen != elements[i].name) {
+            continue;  // it is no name, and that was said already
+        } else if (is_taken(elements[i].name)) {
+            problems.add(
+                own->value.at,
+                format("filters.name: {} is the name of another one", quoted(elements[i].name)),
+                "give each its own, or leave both out");
+        } else {
+            taken.push_back(elements[i].name);
+        }
+    }
+    for (Element* element : nameless) {
+        const std::string type = element->name;
+        for (int number = 2; is_taken(element->name); ++number)
+            element->name = format("{}-{}", type, number);
+        taken.push_back(element->name);
     }
 }
 
@@ -172,18 +218,28 @@ void read_filters(const Value& value, DraftService& draft, Problems& problems) {
         return expected(
             value, "filters",
             format(R"(an array of at most {} elements, like [{{ type = "count" }}])", elements_max),
-            problems);
+            problems,
+            value.as<Table>() ? "put it in brackets: filters = [{ ... }], or [[service.filters]]"
+                              : "");
     auto& filters = draft.service.filters;
     for (const auto& one : *written) {
         filters.push_back(read_element(one, problems));
         draft.filters_at.push_back(one.at);
     }
-    read_names(*written, filters, problems);
+    give_names(*written, filters, problems);
 }
 
 void read_cache(const Value& value, Service& service, Problems& problems) {
     auto* table = value.as<Table>();
-    if (!table) return expected(value, "cache", "a table like { ttl = \"10s\" }", problems);
+    if (!table) {
+        auto* wanted = value.as<bool>();
+        auto* ttl = value.as<std::string>();
+        return expected(value, "cache", "a table like { ttl = \"10s\" }", problems,
+                        wanted && *wanted ? "cache = {} keeps answers as usual"
+                        : wanted          ? "without the key nothing is kept: take it out"
+                        : ttl             ? format("write {{ ttl = {} }}", quoted(*ttl))
+                                          : "");
+    }
     Fields fields(*table, cache_section, problems);
     Cache cache;
     fields.duration("ttl", {}, cache.ttl);
@@ -193,6 +249,11 @@ void read_cache(const Value& value, Service& service, Problems& problems) {
     fields.text("delimiter", 64, cache.delimiter);
     fields.duration("request_timeout", {}, cache.request_timeout);
     service.cache = cache;
+    if (auto* delimiter = fields.find("delimiter"); cache.delimiter.size() > cache.max_request)
+        problems.add(delimiter->at,
+                     format("cache.delimiter: is longer than cache.max_request, {}",
+                            size_text(cache.max_request)),
+                     "no request that ends with it could be looked up");
     if (auto* most = fields.find("max_response"); most && cache.max_response > cache.max_size)
         problems.add(most->at,
                      format("cache.max_response: {} is more than cache.max_size, {}",

@@ -8,22 +8,13 @@
 namespace proxify::config {
 
 static std::string read_name(const Value& service, Fields& fields) {
-    auto* name = fields.find("name");
-    if (!name) {
+    std::string name;
+    if (!fields.find("name"))
         fields.problems().add(service.at, "the service has no name",
                               R"(add a line like name = "web")");
-        return {};
-    }
-    auto fits = [](char c) {
-        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-               c == '_' || c == '.' || c == '-';
-    };
-    auto* text = name->as<std::string>();
-    if (!text || text->empty() || text->size() > 64 || !std::ranges::all_of(*text, fits)) {
-        fields.expected(*name, "name", "1 to 64 letters, digits, \"_\", \".\" or \"-\"");
-        return {};
-    }
-    return *text;
+    else
+        fields.name("name", name);
+    return name;
 }
 
 static void read_timeouts(const Value& value, Timeouts& timeouts, Problems& problems) {

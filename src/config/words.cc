@@ -2,6 +2,7 @@
 #include "config/words.h"
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <optional>
 
@@ -63,6 +64,20 @@ Understood<Duration> read_duration(std::string_view text) {
 static constexpr std::pair<std::string_view, int> size_units[] = {
     {"GiB", 30}, {"MiB", 20}, {"KiB", 10}, {"B", 0}};
 
+/// What to write instead, where the unit is one of other programs, or has blanks before it.
+static std::string hint_for_unit(uint64_t count, std::string_view unit) {
+    unit.remove_prefix(std::min(unit.find_first_not_of(' '), unit.size()));
+    if (unit.ends_with("/s")) unit.remove_suffix(2);
+    std::string word(unit);
+    for (char& c : word) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    for (auto [name, bits] : size_units) {
+        const char letter = static_cast<char>(std::tolower(name.front()));
+        for (std::string_view end : {"", "b", "ib"})
+            if (word == letter + std::string(end)) return format("write \"{}{}\"", count, name);
+    }
+    return {};
+}
+
 Understood<uint64_t> read_size(std::string_view text) {
     uint64_t count = 0;
     auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
@@ -74,7 +89,7 @@ Understood<uint64_t> read_size(std::string_view text) {
     return std::unexpected(Complaint{
         format(R"(expected a number of bytes such as "512", "64KiB", "1MiB" or "2GiB", found {})",
                quoted(text)),
-        {}});
+        error == std::errc() ? hint_for_unit(count, unit) : ""});
 }
 
 std::string size_text(uint64_t bytes) {

@@ -189,6 +189,7 @@ class Planner {
         change_targets(old, service);
         change_access("of service " + service.name, old.access, service.access);
         change_settings(old, service);
+        change_scripts(old, service);
         if (plan_.changes.size() == noted) note("~", "service " + service.name);
     }
 
@@ -221,7 +222,8 @@ class Planner {
     void change_settings(const config::Service& old, const config::Service& service) {
         auto value_in = [](const config::Settings& settings, const std::string& label) {
             auto found = std::ranges::find(settings, label, &config::Settings::value_type::first);
-            return found == settings.end() ? std::string("as usual") : found->second;
+            if (found != settings.end()) return found->second;
+            return std::string(label == "filters" || label == "cache" ? "none" : "as usual");
         };
         const auto before = config::settings_of(old), after = config::settings_of(service);
         std::vector<std::string> labels;
@@ -232,6 +234,19 @@ class Planner {
             if (label != "allow" && label != "deny")
                 note_if(format("{} of service {}", label, service.name), value_in(before, label),
                         value_in(after, label));
+    }
+
+    /// The settings have the path of a script only.
+    void change_scripts(const config::Service& old, const config::Service& service) {
+        for (const auto& element : service.filters) {
+            auto before = std::ranges::find(old.filters, element.name, &config::Element::name);
+            if (before != old.filters.end() && before->script == element.script &&
+                before->code != element.code)
+                note("~",
+                     format("script {} of element {} of service {}", element.script, element.name,
+                            service.name),
+                     "live sessions keep the old one");
+        }
     }
 
     /// Whether somebody would be left to serve it.

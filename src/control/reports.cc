@@ -6,6 +6,7 @@
 
 #include "base/format.h"
 #include "config/names.h"
+#include "filter/filters.h"
 
 namespace proxify::control {
 
@@ -50,6 +51,27 @@ std::optional<double> quantile(const stats::Histogram& histogram, double share) 
     return {};
 }
 
+std::vector<report::Element> report_elements(const filter::Filters& filters) {
+    std::vector<report::Element> out;
+    for (const auto& entry : filters.entries())
+        for (auto direction : {Direction::to_target, Direction::to_client}) {
+            if (entry.sees(direction) == filter::nothing) continue;
+            const auto& way = entry.stats->of(direction);
+            out.push_back(
+                {.name = entry.spec.name,
+                 .type = std::string(config::name_of(entry.spec.type, config::element_type_names)),
+                 .direction = std::string(
+                     config::name_of(std::optional(direction), config::direction_names)),
+                 .chunks = way.chunks.value(),
+                 .bytes = way.bytes.value(),
+                 .dropped = way.dropped.value(),
+                 .changed = way.changed.value(),
+                 .closed = way.closed.value(),
+                 .failed = way.failed.value()});
+        }
+    return out;
+}
+
 report::Service report_service(const routing::Snapshot& snapshot, const routing::Service& service) {
     const auto& spec = service.spec;
     const auto& admission = service.pool.admission();
@@ -76,6 +98,7 @@ report::Service report_service(const routing::Snapshot& snapshot, const routing:
     out.bytes_to_client = stats.bytes.to_client.value();
     out.connect_p50 = quantile(stats.connects, 0.5);
     out.connect_p99 = quantile(stats.connects, 0.99);
+    if (service.filters) out.elements = report_elements(*service.filters);
     for (auto range : config::joined(spec.ports)) out.ports.push_back(range_text(range));
     for (const auto& target : service.pool.targets()) out.targets_up += target->available;
     return out;

@@ -45,22 +45,22 @@ std::shared_ptr<const Filters> Filters::build(const config::Service& service,
     return filters;
 }
 
+uint64_t Filters::Entry::sees(Direction direction) const {
+    if (spec.direction && *spec.direction != direction) return nothing;
+    const uint64_t appetite = maker->appetite(direction);
+    return spec.head == 0 ? appetite : std::min(appetite, spec.head);
+}
+
 std::unique_ptr<Chain> Filters::begin(const Facts& facts) const {
     std::vector<Link> links;
     links.reserve(entries_.size());
-    for (const auto& [spec, maker, stats] : entries_) {
-        auto sees = [&](Direction direction) {
-            if (spec.direction && *spec.direction != direction) return nothing;
-            const uint64_t appetite = maker->appetite(direction);
-            return spec.head == 0 ? appetite : std::min(appetite, spec.head);
-        };
-        links.push_back({.element = maker->make(facts),
-                         .name = spec.name,
-                         .to_target = sees(Direction::to_target),
-                         .to_client = sees(Direction::to_client),
-                         .closes_on_error = spec.on_error == config::OnError::close,
-                         .stats = stats.get()});
-    }
+    for (const auto& entry : entries_)
+        links.push_back({.element = entry.maker->make(facts),
+                         .name = entry.spec.name,
+                         .to_target = entry.sees(Direction::to_target),
+                         .to_client = entry.sees(Direction::to_client),
+                         .closes_on_error = entry.spec.on_error == config::OnError::close,
+                         .stats = entry.stats.get()});
     auto on_failure = [&log = facts.log, session = facts.session,
                        service = std::string(facts.service)](std::string_view element,
                                                              const std::string& error) {

@@ -26,6 +26,9 @@ class Filters {
         config::Element spec;
         std::shared_ptr<const Maker> maker;
         std::shared_ptr<stats::Element> stats;
+
+        /// How many bytes of a direction its elements are to see.
+        uint64_t sees(Direction direction) const;
     };
     /// In the order of the file.
     const std::vector<Entry>& entries() const { return entries_; }

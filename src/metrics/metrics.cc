@@ -6,6 +6,8 @@
 #include <span>
 
 #include "base/format.h"
+#include "config/names.h"
+#include "filter/filters.h"
 
 namespace proxify::metrics {
 
@@ -33,6 +35,13 @@ struct TargetThing {
     std::string labels;
     const balance::Target& target;
     bool has_left = false;  ///< it is in the file no more; sessions still hold it
+};
+
+/// One direction that an element sees.
+struct ElementThing {
+    std::string labels;
+    const stats::Element::Way& stats;
+    bool counts;  ///< it is of the type that counts and does nothing else
 };
 
 struct PortThing {
@@ -216,6 +225,27 @@ constexpr Metric<TargetThing> of_targets[] = {
      }},
 };
 
+template <stats::Counter stats::Element::Way::* counter, bool of_count>
+void add_element(Page& page, const ElementThing& it) {
+    if (it.counts == of_count) page.add(it.labels, (it.stats.*counter).value());
+}
+using Way = stats::Element::Way;
+
+constexpr Metric<ElementThing> of_elements[] = {
+    {"proxify_element_chunks_total", Type::counter, "Chunks that came past a count element.",
+     add_element<&Way::chunks, true>},
+    {"proxify_element_bytes_total", Type::counter, "Bytes that came past a count element.",
+     add_element<&Way::bytes, true>},
+    {"proxify_element_dropped_total", Type::counter, "Chunks that the element has dropped.",
+     add_element<&Way::dropped, false>},
+    {"proxify_element_changed_total", Type::counter, "Chunks that it has changed.",
+     add_element<&Way::changed, false>},
+    {"proxify_element_closed_total", Type::counter, "Sessions that it has ended.",
+     add_element<&Way::closed, false>},
+    {"proxify_element_failed_total", Type::counter, "Chunks at which it has failed.",
+     add_element<&Way::failed, false>},
+};
+
 constexpr Metric<PortThing> of_ports[] = {
     {"proxify_port_sessions_total", Type::counter, "Sessions that began, by dialled port.",
      [](Page& page, const PortThing& it) { page.add(it.labels, it.stats.sessions.value()); }},
@@ -318,6 +348,7 @@ std::string render(const Input& input) {
     std::vector<ServiceThing> services;
     std::vector<TargetThing> targets;
     std::vector<std::shared_ptr<balance::Target>> held;  // those that have left
+    std::vector<ElementThing> elements;
     std::vector<PortThing> ports;
     for (const auto& service : input.snapshot->services()) {
         if (!service) continue;
@@ -334,6 +365,17 @@ std::string render(const Input& input) {
             held.push_back(target);
             targets.push_back({labels_of(*target), *target, /*has_left=*/true});
         }
+        if (service->filters)
+            for (const auto& entry : service->filters->entries()) {
+                const auto of = with(labels, "element", entry.spec.name);
+                for (auto direction : {Direction::to_target, Direction::to_client})
+                    if (entry.sees(direction) != filter::nothing)
+                        elements.push_back({with(of, "direction",
+                                                 config::name_of(std::optional(direction),
+                                                                 config::direction_names)),
+                                            entry.stats->of(direction),
+                                            entry.spec.type == config::ElementType::count});
+            }
         if (service->port_stats)
             service->port_stats->for_each([&](uint16_t port, const stats::Port& stats) {
                 ports.push_back({with(labels, "port", std::to_string(port)), stats});
@@ -349,6 +391,7 @@ std::string render(const Input& input) {
     write(page, of_proxify, std::span(&input, 1));
     write(page, of_services, services);
     write(page, of_targets, targets);
+    write(page, of_elements, elements);
     write(page, of_ports, ports);
     if (input.steering) {
         const AnswersThing all{"", input.steering->all};
@@ -372,6 +415,7 @@ std::vector<Family> families() {
     add(of_proxify);
     add(of_services);
     add(of_targets);
+    add(of_elements);
     add(of_ports);
     add(of_kernel);
     add(of_kernel_by_service);

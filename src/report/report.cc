@@ -74,9 +74,10 @@ DESCRIBE(Reload, number, at, state, text, warnings)
 DESCRIBE(Status, version, pid, started_at, uptime, state, mode, captures, user, config_path,
          listener_port, workers, services, services_down, targets, targets_up, ports, sessions,
          sessions_so_far, log_dropped, is_behind, reload)
+DESCRIBE(Element, name, type, direction, chunks, bytes, dropped, changed, closed, failed)
 DESCRIBE(Service, name, state, ports, addresses, is_default, balance, when_down, targets,
          targets_up, sessions, sessions_max, waiting, sessions_so_far, failures_so_far,
-         bytes_to_target, bytes_to_client, connect_p50, connect_p99)
+         bytes_to_target, bytes_to_client, connect_p50, connect_p99, elements)
 DESCRIBE(Services, services)
 DESCRIBE(Target, service, address, written, state, reason, since, weight, weight_of_file, priority,
          is_backup, sessions, sessions_max, sessions_so_far, failed_connects, bytes_to_target,

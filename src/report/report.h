@@ -45,6 +45,17 @@ struct Status {
     Reload reload;
 };
 
+/// What an element has done with one direction.
+struct Element {
+    std::string name;
+    std::string type;                   ///< "match"
+    std::string direction;              ///< "to_target", "to_client"
+    uint64_t chunks = 0, bytes = 0;     ///< of type "count"
+    uint64_t dropped = 0, changed = 0;  ///< chunks
+    uint64_t closed = 0;                ///< sessions
+    uint64_t failed = 0;                ///< chunks
+};
+
 struct Service {
     std::string name;
     std::string state;               ///< "up", "panic", "down"
@@ -61,6 +72,7 @@ struct Service {
     uint64_t failures_so_far = 0;  ///< sessions that did not end as they should
     uint64_t bytes_to_target = 0, bytes_to_client = 0;
     std::optional<double> connect_p50, connect_p99;  ///< at most so long, of all connects so far
+    std::vector<Element> elements;  ///< in the order of its filters, each direction that they see
 };
 
 struct Target {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // libFuzzer: no text crashes config::parse(), and what it accepts can be described and is within
-// the bounds that the rest of the program relies on.
+// the bounds that the rest of the program relies on. A text may name scripts; parse() reads regular
+// files of at most 8 MiB only, so no name can make the fuzzer wait.
 //
 //     clang++-19 -std=c++23 -g -O1 -D_GNU_SOURCE -fsanitize=fuzzer,address,undefined -Isrc \
 //         tests/fuzz/config_fuzz.cc src/config/*.cc src/base/*.cc -lfmt -o /tmp/config_fuzz
@@ -28,6 +29,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     for (const auto& service : config->services) {
         expect(!service.name.empty() && !service.targets.empty() && service.tries > 0,
                "a service is whole");
+        expect(service.chunk_size >= 1 && service.chunk_size <= 65536, "a chunk has a size");
+        for (size_t i = 0; i < service.filters.size(); ++i)
+            for (size_t j = 0; j < i; ++j)
+                expect(!service.filters[i].name.empty() &&
+                           service.filters[i].name != service.filters[j].name,
+                       "each element has a name of its own");
         for (auto range : service.ports) {
             expect(range.first >= 1 && range.first <= range.last, "a range rises");
             for (const auto& target : service.targets)

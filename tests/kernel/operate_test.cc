@@ -261,7 +261,8 @@ TEST_CASE("services and targets are tables, of one service where that is asked f
                      {"bytes_to_target", Kind::number},
                      {"bytes_to_client", Kind::number},
                      {"connect_p50", Kind::number},
-                     {"connect_p99", Kind::number}},
+                     {"connect_p99", Kind::number},
+                     {"elements", Kind::array}},
                     {"connect_p50", "connect_p99"});
     const auto& web = find(services, "name", "web");
     CHECK(web["ports"].text == R"(["5001","5010-5012"])");

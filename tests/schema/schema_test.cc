@@ -49,7 +49,7 @@ std::string definition_of(std::string_view section) {
     if (section == "the file") return "";
     std::string name(section);
     std::erase_if(name, [](char c) { return c == '[' || c == ']'; });
-    return name == "a target" ? "target" : name;
+    return name.starts_with("a ") ? name.substr(2) : name;  // "a target", "a filter"
 }
 
 /// Python with what the script needs: the one that comes first, or Debian's own.
@@ -190,6 +190,15 @@ constexpr std::string_view good_lines[] = {
     "ports = ['445']",
     "targets = ['a.b.:1', 'c_d:65535']",
     "health = { type = 'exec', command = ['/bin/x', '', 'y'], port = 7, address = '2001:db8::1' }",
+    "filters = [{ type = 'count', name = 'a-1', direction = 'to_client' }, { type = 'match', "
+    "pattern = "
+    "'a+', action = 'drop', delimiter = 'x', hold = '1s', head = '4KiB', on_error = 'close' }, { "
+    "type "
+    "= 'replace', find = 'a', with = '' }, { type = 'rate', bytes = '1MiB', burst = 5, per = "
+    "'source' }]",
+    "chunk_size = '64KiB'",
+    "cache = { ttl = '1m', max_request = 5, max_response = '2KiB', max_size = '1GiB', delimiter = "
+    "'x', request_timeout = '2s' }",
     "[[service]]",
     "name = 'e'",
     "ports = [446]",
@@ -325,6 +334,12 @@ constexpr std::string_view values[] = {"0",
                                        "{ idle = '1s' }",
                                        "{ failures = 1 }",
                                        "{ source_rate = 0 }",
+                                       "[{ type = 'count' }]",
+                                       "[{ type = 'log', head = '1KiB', level = 'debug' }]",
+                                       "[{ type = 'match', pattern = 'a', delimiter = 'b' }]",
+                                       "[{ type = 'limit_bytes', bytes = 0 }]",
+                                       "{ ttl = '1s', delimiter = 'ab' }",
+                                       "'64KiB'",
                                        "{ address = '_a._tcp.b', weight = 1 }",
                                        "{ address = 'a:80', weight = 0 }",
                                        "1979-05-27",
@@ -441,6 +456,11 @@ TEST_CASE("the schema has the words that the parser has, in the same order") {
     CHECK(words("service", "on_down") == names(config::on_down_names));
     CHECK(words("service", "when_down") == names(config::when_down_names));
     CHECK(words("service", "on_deny") == names(config::on_deny_names));
+    CHECK(words("filter", "type") == names(config::element_type_names));
+    CHECK(words("filter", "direction") == names(config::direction_names));
+    CHECK(words("filter", "on_error") == names(config::on_error_names));
+    CHECK(words("filter", "action") == names(config::on_match_names));
+    CHECK(words("filter", "per") == names(config::rate_per_names));
     CHECK(words("health", "type") == names(config::check_type_names));
     CHECK(words("health", "initial") == names(config::initial_names));
 }
@@ -451,9 +471,13 @@ TEST_CASE("the schema's defaults are the program's") {
     INFO(text);
     CHECK(text.contains("drain_timeout = "));
     CHECK(text.contains("max_share = "));
+    CHECK(text.contains("request_timeout = "));
     auto written = config::parse(text, "targets.toml");
     if (!written) FAIL(written.error().text());
-    auto unwritten = config::parse(service("ports = 5001"), "targets.toml");
+    auto unwritten = config::parse(service("ports = 5001") +
+                                       "[[service]]\nname = \"other\"\nports = 5002\n"
+                                       "targets = \"10.0.0.1:80\"\ncache = {}\n",
+                                   "targets.toml");
     REQUIRE(unwritten);
     CHECK(config::describe(*written) == config::describe(*unwritten));
     CHECK(*written == *unwritten);
@@ -560,6 +584,39 @@ TEST_CASE("what a schema can refuse, both refuse") {
         service("health = { type = 'http', path = 'x' }"),
         service("health = { type = 'send', send_hex = '5' }"),
         service("targets = { address = '_a._tcp.b', weight = 1 }"),
+        // filters and caches
+        service("filters = 'count'"),
+        service("filters = ['count']"),
+        service("[service.filters]\ntype = 'count'"),
+        service("filters = [{}]"),
+        service("filters = [{ type = 'cuont' }]"),
+        service("filters = [{ type = 'count', name = 'a b' }]"),
+        service("filters = [{ type = 'count', direction = 'in' }]"),
+        service("filters = [{ type = 'count', on_error = 'drop' }]"),
+        service("filters = [{ type = 'count', pattern = 'a' }]"),
+        service("filters = [{ type = 'log', head = 0 }]"),
+        service("filters = [{ type = 'log', head = '0KiB' }]"),
+        service("filters = [{ type = 'log', head = '1k' }]"),
+        service("filters = [{ type = 'log', level = 'warn' }]"),
+        service("filters = [{ type = 'rate', bytes = 5, head = 5 }]"),
+        service("filters = [{ type = 'match' }]"),
+        service("filters = [{ type = 'match', pattern = 'a', delimiter = 'b' }]"),
+        service("filters = [{ type = 'match', pattern = 'a', action = 'deny' }]"),
+        service("filters = [{ type = 'replace', find = 'a' }]"),
+        service("filters = [{ type = 'replace', find = '', with = '' }]"),
+        service("filters = [{ type = 'rate' }]"),
+        service("filters = [{ type = 'rate', bytes = -1 }]"),
+        service("filters = [{ type = 'rate', bytes = 5, hold = '1s' }]"),
+        service("filters = [{ type = 'limit_bytes', bytes = 5, per = 'source' }]"),
+        service("filters = [{ type = 'lua' }]"),
+        service("filters = [{ type = 'lua', script = 'a', instructions = 999 }]"),
+        service("chunk_size = 0"),
+        service("chunk_size = '4k'"),
+        service("cache = true"),
+        service("cache = { ttl = 5 }"),
+        service("cache = { delimiter = '' }"),
+        service("cache = { max_size = '1 MiB' }"),
+        service("cache = { find = 'a' }"),
     };
     const auto of_schema = verdicts(keys);
     for (size_t i = 0; i < keys.size(); ++i) {
@@ -573,8 +630,9 @@ TEST_CASE("what the unit tests and the examples show, the schema refuses only if
     NEEDS_PYTHON();
     std::vector<std::string> texts{read_file(source_root() + "/targets.toml")};
     for (const char* name :
-         {"unit/config_test.cc", "unit/config_health_test.cc", "kernel/health_test.cc",
-          "kernel/balance_test.cc", "kernel/guard_test.cc", "kernel/command_test.cc"})
+         {"unit/config_test.cc", "unit/config_health_test.cc", "unit/config_filters_test.cc",
+          "kernel/health_test.cc", "kernel/balance_test.cc", "kernel/guard_test.cc",
+          "kernel/command_test.cc"})
         for (const auto& text : literals_of(read_file(source_root() + "/tests/" + name))) {
             if (text.size() < 3 || text.size() > 100'000) continue;
             texts.push_back(text);
@@ -582,6 +640,8 @@ TEST_CASE("what the unit tests and the examples show, the schema refuses only if
             texts.push_back(service("[proxify]\n" + text));
             texts.push_back(service("health = { " + text + " }"));
             texts.push_back(service("targets = { address = 'a:1'" + text + " }"));
+            texts.push_back(service("filters = [{ " + text + " }]"));
+            texts.push_back(service("cache = " + text));
         }
     const Tally tally = check_direction(texts);
     CHECK(tally.both_accept > 150);

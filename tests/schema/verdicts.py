@@ -48,6 +48,9 @@ def defaults(schema, out):
     for name in ("health", "timeouts", "queue", "ejection", "limits"):
         out.write("[service.%s]\n" % name)
         section(name)
+    # These do something as soon as they are there, so they are in a service of their own.
+    out.write('[[service]]\nname = "other"\nports = 5002\ntargets = "10.0.0.1:80"\n[service.cache]\n')
+    section("cache")
 
 
 with open(sys.argv[1]) as file:

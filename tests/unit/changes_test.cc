@@ -4,6 +4,7 @@
 #include <random>
 
 #include "support/catch.h"
+#include "support/temp_dir.h"
 
 using namespace proxify;
 using routing::Snapshot;
@@ -90,6 +91,20 @@ TEST_CASE("each kind of difference is said in a line of its own") {
         {web("when_down = 'drop'"), web(""), "~ if down of service web: drop -> as usual\n"},
         {web("count_ports = true"), web(""),
          "~ counted of service web: for each port -> as usual\n"},
+        {web(""), web("filters = [{ type = 'count' }, { type = 'rate', bytes = '1MiB' }]"),
+         "~ filters of service web: none -> count; rate 1MiB/s per session, 104857B at once\n"},
+        {web("filters = [{ type = 'count' }, { type = 'log' }]"),
+         web("filters = [{ type = 'log' }, { type = 'count' }]"),
+         "~ filters of service web: count; log -> log; count\n"},
+        {web("filters = [{ type = 'count' }]"), web(""),
+         "~ filters of service web: count -> none\n"},
+        {web("chunk_size = '64KiB'"), web(""),
+         "~ chunks of service web: of at most 64KiB -> as usual\n"},
+        {web(""), web("cache = {}"),
+         "~ cache of service web: none -> answers for 10s, 64MiB in all\n"},
+        {web("cache = {}"), web("cache = { request_timeout = '3s' }"),
+         "~ cache of service web: answers for 10s, 64MiB in all -> answers for 10s, 64MiB in all; "
+         "requests within 3s\n"},
         {web(""), web("") + "[[service]]\nname = 'mail'\nports = 25\ntargets = '10.0.0.3:25'\n",
          "+ service mail, ports 25\n+ target 10.0.0.3:25 of service mail\n"},
         {web("") + "[[service]]\nname = 'mail'\nports = 25\ntargets = '10.0.0.3:25'\n", web(""),
@@ -149,6 +164,22 @@ TEST_CASE("what becomes of live sessions is said, and who would be left without 
     CHECK(text(web("", "{ address = '10.0.0.1:80', weight = 0 }")).ends_with(warning));
 }
 
+TEST_CASE("a script that says something else is a change, though the file is the same") {
+    test::TempDir dir;
+    const auto text = web("filters = [{ type = 'lua', script = 'a.lua' }]");
+    auto load = [&](const std::string& code) {
+        test::write_file(dir / "a.lua", code);
+        auto config = config::parse(text, dir / "targets.toml");
+        REQUIRE(config);
+        return *config;
+    };
+    const auto old = load("-- one\n"), same = load("-- one\n"), next = load("-- two\n");
+    CHECK(old == same);
+    CHECK(plan_text(control::plan_change(*running(old), same)) == "");
+    CHECK(plan_text(control::plan_change(*running(old), next)) ==
+          "~ script a.lua of element lua of service web (live sessions keep the old one)\n");
+}
+
 namespace {
 
 /// A file with any of the settings there are, by chance.
@@ -186,6 +217,10 @@ std::string random_file(std::mt19937& random) {
         out += one_of({"", "health = false", "health = { interval = '5s' }",
                        "health = { type = 'http', path = '/x' }", "health = { type = 'tls' }",
                        "health = { port = 5 }", "health = { down_interval = '9s' }"});
+        out += one_of({"", "", "filters = [{ type = 'count' }]",
+                       "filters = [{ type = 'limit_bytes', bytes = 5, name = 'count' }]",
+                       "filters = [{ type = 'count', direction = 'to_client' }]"});
+        out += one_of({"", "", "chunk_size = 5", "cache = {}", "cache = { ttl = '5s' }"});
         out += one_of({"", "timeouts = { idle = '5m' }", "timeouts = { connect = '1s' }",
                        "queue = { size = 5 }", "queue = { timeout = '1s' }",
                        "limits = { source_rate = 5 }", "limits = { source_sessions = 5 }"});

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/format.h"
+#include "filter/filters.h"
 #include "support/catch.h"
 #include "support/exposition.h"
 #include "support/json.h"
@@ -35,6 +36,7 @@ ports = [80, "100-102"]
 targets = ["198.51.100.1:9001", { address = "198.51.100.2:9001", max_connections = 10 }]
 max_connections = 100
 count_ports = true
+filters = [{ type = "count" }, { type = "limit_bytes", bytes = 5, direction = "to_client" }]
 
 [[service]]
 name = "db"
@@ -66,6 +68,14 @@ Input full_input() {
     target.stats.bad_checks.add(22);
     target.stats.unknown_checks.add(23);
     target.set_up(false, Time());
+    auto& count = web.filters->entries()[0].stats->of(Direction::to_target);
+    count.chunks.add(81);
+    count.bytes.add(82);
+    auto& limit = web.filters->entries()[1].stats->of(Direction::to_client);
+    limit.dropped.add(83);
+    limit.changed.add(84);
+    limit.closed.add(85);
+    limit.failed.add(86);
     auto& port = web.port_stats->at(101);
     port.sessions.add(31);
     port.failed.add(32);
@@ -210,6 +220,18 @@ TEST_CASE("a page says each number where it belongs") {
          22},
         {R"(proxify_target_checks_total{service="web",target="198.51.100.2:9001",result="unknown"})",
          23},
+        {R"(proxify_element_chunks_total{service="web",element="count",direction="to_target"})",
+         81},
+        {R"(proxify_element_bytes_total{service="web",element="count",direction="to_target"})", 82},
+        {R"(proxify_element_bytes_total{service="web",element="count",direction="to_client"})", 0},
+        {R"(proxify_element_dropped_total{service="web",element="limit_bytes",direction="to_client"})",
+         83},
+        {R"(proxify_element_changed_total{service="web",element="limit_bytes",direction="to_client"})",
+         84},
+        {R"(proxify_element_closed_total{service="web",element="limit_bytes",direction="to_client"})",
+         85},
+        {R"(proxify_element_failed_total{service="web",element="limit_bytes",direction="to_client"})",
+         86},
         {R"(proxify_port_sessions_total{service="web",port="101"})", 31},
         {R"(proxify_port_failed_sessions_total{service="web",port="101"})", 32},
         {R"(proxify_port_relayed_bytes_total{service="web",port="101",direction="to_target"})", 33},
@@ -362,6 +384,38 @@ TEST_CASE("a thousand services with two targets each take less than 7 MiB") {
     const auto page = metrics::render(input);
     CHECK(page.size() < 7 << 20);
     CHECK(page.size() > 1 << 20);
+}
+
+TEST_CASE("of elements a page has the directions that they see, and what their type can do") {
+    auto input = full_input();
+    auto page = parse_exposition(metrics::render(input));
+    size_t lines = 0;
+    for (const auto& [name, family] : page.families)
+        if (name.starts_with("proxify_element_")) lines += family.samples.size();
+    CHECK(lines == 2 * 2 + 4);  // chunks and bytes of two ways; four of one
+    CHECK_FALSE(page.has(
+        R"(proxify_element_closed_total{service="web",element="limit_bytes",direction="to_target"})"));
+
+    // Under another order and name nothing of an element is lost that is still there.
+    auto other = std::regex_replace(
+        two_services, std::regex(R"(filters = .*)"),
+        R"(filters = [{ type = "limit_bytes", bytes = 6 }, { type = "count", name = "new" }])");
+    input.snapshot = build(other, input.snapshot.get());
+    page = parse_exposition(metrics::render(input));
+    CHECK(
+        page.at(
+            R"(proxify_element_closed_total{service="web",element="limit_bytes",direction="to_client"})") ==
+        85);
+    CHECK(
+        page.at(
+            R"(proxify_element_chunks_total{service="web",element="new",direction="to_target"})") ==
+        0);
+    CHECK_FALSE(page.has(
+        R"(proxify_element_chunks_total{service="web",element="count",direction="to_target"})"));
+
+    input.snapshot = build(std::regex_replace(two_services, std::regex(R"(filters = .*)"), ""));
+    for (const auto& [name, family] : parse_exposition(metrics::render(input)).families)
+        CHECK_FALSE(name.starts_with("proxify_element_"));
 }
 
 TEST_CASE("promtool has nothing to say against a page") {

@@ -71,6 +71,16 @@ TEST_CASE("every report is one line of JSON, and read back the same") {
                            .log_dropped = 13,
                            .is_behind = true,
                            .reload = reload});
+    const report::Element element{.name = "count-2",
+                                  .type = "count",
+                                  .direction = "to_client",
+                                  .chunks = 1,
+                                  .bytes = 2,
+                                  .dropped = 3,
+                                  .changed = 4,
+                                  .closed = 5,
+                                  .failed = 6};
+    travels(element);
     const report::Service service{.name = "web",
                                   .state = "panic",
                                   .ports = {"1", "2-3"},
@@ -88,7 +98,8 @@ TEST_CASE("every report is one line of JSON, and read back the same") {
                                   .bytes_to_target = 8,
                                   .bytes_to_client = 9,
                                   .connect_p50 = 0.5,
-                                  .connect_p99 = 0.75};
+                                  .connect_p99 = 0.75,
+                                  .elements = {element}};
     travels(service);
     travels(report::Services{{service, service}});
     const report::Target target{.service = "web",

@@ -125,6 +125,27 @@ TEST_CASE("services, targets, sessions and ports are tables") {
           "80, 443, 5000-5999, 7000 and 3 more at 198.51.100.0/24\n"
           "mail     down   0/0         0        0       0       0            -     0 B    0 B  "
           "-\n");
+    // What elements have done follows, where a service has any.
+    const report::Services with_elements{{{.name = "web",
+                                           .state = "up",
+                                           .elements = {{.name = "count",
+                                                         .type = "count",
+                                                         .direction = "to_target",
+                                                         .chunks = 7,
+                                                         .bytes = 28'000},
+                                                        {.name = "no-secrets",
+                                                         .type = "match",
+                                                         .direction = "to_client",
+                                                         .dropped = 1,
+                                                         .changed = 2,
+                                                         .closed = 3,
+                                                         .failed = 4}}}}};
+    const auto text = show(with_elements);
+    CHECK(text.substr(text.find("\n\n")) ==
+          "\n\n"
+          "SERVICE  ELEMENT     DIRECTION  CHUNKS  BYTES  DROPPED  CHANGED  CLOSED  FAILED\n"
+          "web      count       to_target       7  28 kB        -        -       -       -\n"
+          "web      no-secrets  to_client       -      -        1        2       3       4\n");
     CHECK(show(report::Targets{{{.service = "web",
                                  .address = "127.0.0.1:9001",
                                  .state = "down",
