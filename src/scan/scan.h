@@ -38,8 +38,8 @@ class Pattern {
     /// That each thread takes while it looks.
     size_t scratch_bytes() const;
 
-    /// Characters and classes of the expression, repeated as often as it says. Compiling so many
-    /// takes about a second, and more than the square of it with twice as many.
+    /// Characters and classes of the expression, repeated as often as it says. To compile so many
+    /// takes a second at worst, and four with twice as many.
     static constexpr uint64_t steps_max = 4096;
 
   private:
