@@ -8,6 +8,7 @@
 // as in "x$", cannot be dropped any more when it has gone by chunks.
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "filter/makers.h"
 #include "scan/scan.h"
@@ -90,7 +91,9 @@ class Delimiter {
 /// when there is no match so far, and with the first that has one all the rest is dropped.
 constexpr size_t piece_max = 64 * 1024;
 
-/// One direction, taken as records.
+/// One direction, taken as records. What has been kept back for as long as `hold` goes on when
+/// there is no match so far. When the rest of that record is dropped then, its delimiter with it,
+/// whoever has the first part goes on with it into the next one, and so does the search.
 class Records {
   public:
     Records(const scan::Pattern& pattern, const Delimiter& delimiter, Duration hold)
@@ -131,9 +134,12 @@ class Records {
         return {.taken = good};
     }
 
-    void end(Buffer& out) {
-        if (stream_.take_last(text_of(kept_))) append(out, kept_);
-        kept_ = {};
+    Answer end(Buffer& out) {
+        const Buffer last = std::exchange(kept_, {});
+        if (last.empty()) return {};
+        if (!stream_.take_last(text_of(last))) return {.verdict = Verdict::drop};
+        append(out, last);
+        return {};
     }
 
     Time holds_until() const { return kept_.empty() ? Time::max() : due_; }
@@ -193,10 +199,7 @@ class DroppingRecords final : public Element {
     Answer see(Direction direction, Bytes bytes, Time now, Buffer& out) override {
         return way(direction).see(bytes, now, out);
     }
-    Answer end(Direction direction, Time, Buffer& out) override {
-        way(direction).end(out);
-        return {};
-    }
+    Answer end(Direction direction, Time, Buffer& out) override { return way(direction).end(out); }
     Time holds_until(Direction direction) const override {
         return ways_[static_cast<size_t>(direction)].holds_until();
     }
