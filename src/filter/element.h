@@ -72,7 +72,7 @@ class Element {
     virtual Answer see(Direction direction, Bytes bytes, Time now, Buffer& out) = 0;
 
     /// The direction has ended, or all that the element was to see of it has passed. What goes into
-    /// `out` goes on. Says pass, close or fail.
+    /// `out` goes on. Says pass, drop (what it kept back), close or fail.
     virtual Answer end(Direction, Time, Buffer&) { return {}; }
 
     // For elements that keep bytes back which may be the beginning of something.

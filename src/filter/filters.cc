@@ -17,9 +17,10 @@ static std::shared_ptr<const Maker> make(const config::Element& spec,
             return make_count(stats);
         case Type::limit_bytes:
             return make_limit_bytes(spec);
+        case Type::match:
+            return make_match(spec);
         case Type::log:
         case Type::hexdump:
-        case Type::match:
         case Type::replace:
         case Type::rate:
         case Type::lua:
