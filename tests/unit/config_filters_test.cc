@@ -63,7 +63,7 @@ TEST_CASE("each type of element is read with what it usually does", "[X-10]") {
     CHECK(element("type = 'hexdump'").type == ElementType::hexdump);
     CHECK(element("type = 'count'").type == ElementType::count);
     auto match = element("type = 'match', pattern = 'secret'");
-    CHECK(match.pattern == "secret");
+    CHECK(match.pattern->text() == "secret");
     CHECK(match.on_match == config::OnMatch::close);
     CHECK(match.delimiter.empty());
     CHECK(match.hold == 100ms);
