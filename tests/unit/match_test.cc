@@ -351,25 +351,25 @@ TEST_CASE("a record longer than 64 KiB is judged in pieces of that size", "[X-11
 TEST_CASE(
     "a pattern that cannot be looked for is refused where it is written, with what is wrong") {
     auto refusal = [](const std::string& element) {
-        auto config =
-            config::parse("[[service]]\nports = 5001\ntargets = ['a.example:1']\nfilters = [\n  " +
-                              element + ",\n]\n",
-                          "targets.toml");
+        auto config = config::parse(
+            "[[service]]\nname = 'web'\nports = 5001\ntargets = ['a.example:1']\nfilters = [\n  " +
+                element + ",\n]\n",
+            "targets.toml");
         REQUIRE_FALSE(config);
         return config.error().text();
     };
     CHECK(refusal("{ type = 'match', pattern = 'a(b' }") ==
-          "error: targets.toml:5:31: filters.pattern: \"a(b\" cannot be looked for: missing close "
+          "error: targets.toml:6:31: filters.pattern: \"a(b\" cannot be looked for: missing close "
           "parenthesis for group started at character 2\n"
           "  hint: the syntax is Hyperscan's: Perl's without what needs to look back or ahead");
     CHECK(refusal("{ type = 'match', pattern = 'a*' }")
-              .contains("5:31: filters.pattern: \"a*\" cannot be looked for: it matches no bytes"));
+              .contains("6:31: filters.pattern: \"a*\" cannot be looked for: it matches no bytes"));
     CHECK(refusal("{ type = 'match', pattern = '((a{1,1000}){1,1000})' }")
               .contains("it is too large: 1000000 steps, and 4096 are allowed"));
     CHECK(refusal("{ type = 'match', pattern = 'a$', action = 'drop' }")
-              .contains("5:31: filters.pattern: matches at the end of the stream only"));
+              .contains("6:31: filters.pattern: matches at the end of the stream only"));
     auto config = config::parse(
-        "[[service]]\nports = 5001\ntargets = ['a.example:1']\n"
+        "[[service]]\nname = 'web'\nports = 5001\ntargets = ['a.example:1']\n"
         "filters = [{ type = 'match', pattern = 'a$', action = 'drop', delimiter = \"\\n\" }]\n",
         "targets.toml");
     REQUIRE(config);

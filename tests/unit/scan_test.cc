@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "scan/scan.h"
 
+#include <cstring>
 #include <random>
 #include <thread>
 #include <vector>
@@ -138,6 +139,31 @@ TEST_CASE("what is found is what RE2 finds, at the byte where it first does") {
             CHECK(before_match(pattern, {bytes}) == before_match(pattern, in_pieces_of(1, bytes)));
         }
         CHECK(found > 0);
+    }
+}
+
+TEST_CASE("a match is found at every place of a long piece, with nothing found in the rest of it") {
+    // One library missed the byte that is a match, or begins one, behind the first 64 of a piece.
+    struct Row {
+        const char *pattern, *match;
+    };
+    for (auto [text, match] :
+         {Row{"a", "a"}, Row{R"(\xc1)", "\xc1"}, Row{"a[qz]", "az"}, Row{"[qa]w", "aw"},
+          Row{"a.*q", "a..q"}, Row{"(?i)a", "A"}, Row{"[^x.]", "k"}, Row{"[a-d]", "c"},
+          Row{"aq", "aq"}, Row{"secret", "secret"}, Row{"a{3}q", "aaaq"}}) {
+        INFO(text);
+        const Pattern pattern = must_compile(text);
+        size_t missed = 0;
+        for (size_t size = 1; size < 200; ++size) {
+            std::string bytes(size, '.');
+            CHECK(Stream(pattern).take(bytes));
+            for (size_t at = 0; at + strlen(match) <= size; ++at) {
+                std::string with = bytes;
+                with.replace(at, strlen(match), match);
+                missed += Stream(pattern).feed(with) != at + strlen(match) - 1;
+            }
+        }
+        CHECK(missed == 0);
     }
 }
 
