@@ -22,8 +22,9 @@ static std::shared_ptr<const Maker> make(const config::Element& spec,
         case Type::match:
         case Type::replace:
         case Type::rate:
-        case Type::lua:
             break;
+        case Type::lua:
+            return make_script(spec);
     }
     return nullptr;
 }

@@ -12,5 +12,6 @@ namespace proxify::filter {
 
 std::shared_ptr<const Maker> make_count(std::shared_ptr<stats::Element> stats);
 std::shared_ptr<const Maker> make_limit_bytes(const config::Element& spec);
+std::shared_ptr<const Maker> make_script(const config::Element& spec);
 
 }  // namespace proxify::filter
