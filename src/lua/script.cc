@@ -42,6 +42,12 @@ std::string printable(std::string_view text, size_t bytes_max) {
     return out;
 }
 
+/// An error of Lua as a sentence that begins with the script's name; most do.
+std::string with_name(const std::string& name, std::string_view error) {
+    std::string shown = printable(error, error_text_max);
+    return shown.starts_with(name) ? shown : format("{}: {}", name, shown);
+}
+
 bool is_mark(lua_State* L, int index, const char& mark) {
     return lua_touserdata(L, index) == &mark;
 }
@@ -130,7 +136,7 @@ std::expected<Script, std::string> Script::compile(std::string name, std::string
         why = format("{}: its `memory` of {} bytes is not enough to compile it", script.name_,
                      limits.memory);
     else
-        why = printable(lua_tostring(L, -1), error_text_max);
+        why = with_name(script.name_, lua_tostring(L, -1));
     lua_close(L);
     if (!why.empty()) return std::unexpected(why);
 
@@ -270,8 +276,8 @@ Outcome State::run(const char* function, const Call& call) {
         return failed(format("{}: {} takes more than {} instructions", script_.name_, function,
                              script_.limits_.instructions));
     Outcome outcome = judge(function);
-    if (outcome.kind == Outcome::Kind::change && outcome.text == call.chunk && !call.is_finish)
-        outcome.kind = Outcome::Kind::pass;
+    if (outcome.kind == Outcome::Kind::change && outcome.text == call.chunk)
+        return {.has_enough = outcome.has_enough};  // as it was, or nothing at the end
     return outcome;
 }
 
@@ -323,8 +329,7 @@ std::string State::error_at_top() const {
                       script_.name_, meter_->memory_max());
     if (lua_type(state_, -1) != LUA_TSTRING)
         return format("{}: an error that is {}", script_.name_, kind_of(state_, -1));
-    const std::string shown = printable(text, error_text_max);
-    return shown.starts_with(script_.name_) ? shown : format("{}: {}", script_.name_, shown);
+    return with_name(script_.name_, text);
 }
 
 }  // namespace proxify::lua

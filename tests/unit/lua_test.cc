@@ -192,6 +192,7 @@ TEST_CASE("a script that is no element is refused, and where is said") {
     CHECK(refusal("while true do end") ==
           "upper.lua:1: this takes more than 1000000 instructions; do less in one call, or raise "
           "`instructions`");
+    CHECK_THAT(refusal(std::string(1000, '(')), StartsWith("upper.lua: C stack overflow"));
     CHECK(refusal("error({})") == "upper.lua: an error that is a table");
     CHECK_THAT(refusal("local t = {} for i = 1, 1e9 do t[i] = {} end"),
                Contains("more memory than"));
