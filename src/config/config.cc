@@ -14,6 +14,7 @@
 #include "base/fd.h"
 #include "base/format.h"
 #include "config/draft.h"
+#include "lua/script.h"
 
 namespace proxify::config {
 namespace {
@@ -72,7 +73,7 @@ Result<std::string> read_file(const std::string& path, Kind kind, const char* hi
     }
 }
 
-/// The code of each script; a relative path is meant from the folder of `file`.
+/// The code of each script, which is tried; a relative path is meant from the folder of `file`.
 void read_scripts(Draft& draft, const std::string& file, Problems& problems) {
     const auto folder = std::filesystem::path(file).parent_path();
     for (auto& draft_service : draft.services) {
@@ -82,11 +83,16 @@ void read_scripts(Draft& draft, const std::string& file, Problems& problems) {
             element.script = folder / element.script;
             auto code = read_file(element.script, Kind::regular,
                                   "a relative path begins in the folder of the file that names it");
-            if (code)
-                element.code = *std::move(code);
-            else
+            if (!code) {
                 problems.add(draft_service.filters_at[i], "filters.script: " + code.error().what,
                              code.error().hint);
+                continue;
+            }
+            element.code = *std::move(code);
+            auto script = lua::Script::compile(element.script, element.code,
+                                               {element.memory, element.instructions});
+            if (!script)
+                problems.add(draft_service.filters_at[i], "filters.script: " + script.error());
         }
     }
 }

@@ -28,7 +28,7 @@ static std::shared_ptr<const Maker> make(const config::Element& spec,
         case Type::match:
             return make_match(spec);
         case Type::lua:
-            break;
+            return make_script(spec);
     }
     return nullptr;
 }

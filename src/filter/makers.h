@@ -17,5 +17,6 @@ std::shared_ptr<const Maker> make_replace(const config::Element& spec);
 std::shared_ptr<const Maker> make_rate(const config::Element& spec);
 std::shared_ptr<const Maker> make_limit_bytes(const config::Element& spec);
 std::shared_ptr<const Maker> make_match(const config::Element& spec);
+std::shared_ptr<const Maker> make_script(const config::Element& spec);
 
 }  // namespace proxify::filter

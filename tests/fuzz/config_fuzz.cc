@@ -4,7 +4,8 @@
 // files of at most 8 MiB only, so no name can make the fuzzer wait.
 //
 //     clang++-19 -std=c++23 -g -O1 -D_GNU_SOURCE -fsanitize=fuzzer,address,undefined -Isrc \
-//         tests/fuzz/config_fuzz.cc src/config/*.cc src/base/*.cc -lfmt -o /tmp/config_fuzz
+//         -I/usr/include/lua5.4 tests/fuzz/config_fuzz.cc src/{config,base,pattern,lua}/*.cc \
+//         -lfmt -lre2 -llua5.4 -o /tmp/config_fuzz
 //     mkdir -p /tmp/corpus && cp targets.toml /tmp/corpus && /tmp/config_fuzz /tmp/corpus
 #include <cstddef>
 #include <cstdint>
