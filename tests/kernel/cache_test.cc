@@ -357,6 +357,42 @@ TEST_CASE("requests reach the cache through the elements, and answers leave it t
     CHECK(proxify.sessions(5)[4].ending.starts_with("PF more bytes than allowed"));
 }
 
+TEST_CASE("what passes the cache has come through the elements once, and in order", "[P-49]") {
+    IN_NAMESPACE(ns);
+    Server target(ns, "127.0.0.1:9001", [](Stream& client) {
+        client.send("hello\n");
+        echo()(client);
+    });
+    const std::string rules = "ttl = \"1m\", max_request = 100, request_timeout = \"50ms\"";
+    SECTION("a slow request") {
+        auto proxify = Proxify::start(
+            ns,
+            {.config = config(rules, "filters = [ { type = \"limit_bytes\", bytes = 12 } ]\n")});
+        Stream client = Stream::dial(ns, address);
+        client.send("abc");
+        CHECK(client.receive_line() == "hello\n");
+        CHECK(client.receive_exactly(3) == "abc");
+        client.send("def");
+        CHECK(client.receive_exactly(3) == "def");
+        client.send("gh");
+        CHECK(client.receive_all().end == End::reset);
+        CHECK(proxify.sessions(1)[0].to_target == 8);
+    }
+    SECTION("a long request") {
+        auto proxify = Proxify::start(
+            ns, {.config = config(rules, "chunk_size = 7\nfilters = [ { type = \"count\" } ]\n")});
+        std::string request;
+        for (uint32_t i = 0; request.size() < 300'000; ++i)
+            request += static_cast<char>((i * 2654435761u) >> 24);
+        Stream client = Stream::dial(ns, address);
+        std::jthread sender([&] {
+            client.send(request);
+            client.finish();
+        });
+        CHECK((client.receive_all().bytes == "hello\n" + request));
+    }
+}
+
 TEST_CASE("each port of a service has answers of its own", "[P-49]") {
     IN_NAMESPACE(ns);
     Server one(ns, "127.0.0.1:9001", [](Stream& client) {
