@@ -59,8 +59,8 @@ Shape shape_of(std::string_view request, bool has_ended, const config::Cache& ru
     return request.empty() ? Shape::unfit : Shape::whole;
 }
 
-Ending lost_client(int error) {
-    return {Party::client, Stage::data, error == ETIMEDOUT ? "vanished" : "reset", error};
+Ending lost_client(Stage stage, int error) {
+    return {Party::client, stage, error == ETIMEDOUT ? "vanished" : "reset", error};
 }
 
 }  // namespace
@@ -97,9 +97,9 @@ Task<std::optional<Ending>> Session::answer_from_cache() {
     };
     begin_exchange();
     bool is_whole = false;
-    exchange_->is_moving = true;
+    exchange_->is_reading = true;
     Ending ended = co_await read_request(is_whole);
-    exchange_->is_moving = false;
+    exchange_->is_reading = false;
     if (!ended.is_normal()) co_return refuse(ended);
     if (!is_whole) {
         settle("passed", stats.passed);
@@ -112,7 +112,7 @@ Task<std::optional<Ending>> Session::answer_from_cache() {
     switch (reply.kind) {
         case Reply::Kind::hit:
             has_waited ? settle("shared", stats.shared) : settle("hit", stats.hits);
-            exchange_->is_moving = true;
+            exchange_->is_answering = true;
             ended = co_await answer(std::move(reply.answer));
             if (!ended.is_normal()) refuse(ended);
             co_return ended;
@@ -161,7 +161,7 @@ Task<Ending> Session::read_request(bool& is_whole) {
         if (received.error == ECANCELED) break;
         const bool is_due = received.error == EAGAIN;
         if (received.error != 0 && !is_due) {
-            ending = lost_client(received.error);
+            ending = lost_client(Stage::choose, received.error);
             break;
         }
         const bool has_ended = received.chunk.empty() && !is_due;
@@ -278,7 +278,7 @@ Task<Ending> Session::answer(cache::Answer answer) {
             }
         }
         if (error != 0) {
-            ending = lost_client(error);
+            ending = lost_client(Stage::data, error);
             break;
         }
         if (client_.is_stopped()) break;
@@ -290,14 +290,14 @@ Task<Ending> Session::answer(cache::Answer answer) {
 
     const bool is_sent = ending.is_normal() && !client_.is_stopped();
     if (is_sent) {
-        if (client_.shutdown_write() < 0) ending = lost_client(ECONNRESET);
+        if (client_.shutdown_write() < 0) ending = lost_client(Stage::last, ECONNRESET);
         idle.begin(std::min(timeouts.idle, timeouts.half_close));
         while (ending.is_normal()) {
             Received received;
             co_await client_.receive(received);
             if (received.error == ECANCELED) break;
             if (received.error != 0)
-                ending = lost_client(received.error);
+                ending = lost_client(Stage::last, received.error);
             else if (received.chunk.empty())
                 break;
         }

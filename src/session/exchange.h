@@ -13,7 +13,9 @@ struct Exchange {
     std::string key;    ///< where the client aimed, as far as answers depend on it; the request
     size_t request_at;  ///< of key
     cache::Lead lead = {};
-    bool is_moving = false;  ///< bytes are read or sent, without a target
+    // What it does without a target.
+    bool is_reading = false;
+    bool is_answering = false;
 
     size_t request_size() const { return key.size() - request_at; }
     std::span<const std::byte> request() const {

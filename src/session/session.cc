@@ -290,7 +290,7 @@ Ending Session::refuse(Ending why) {
 }
 
 Session::View Session::view() const {
-    const bool is_moving = exchange_ && exchange_->is_moving;
+    const bool is_moving = exchange_ && (exchange_->is_reading || exchange_->is_answering);
     return {.id = record_.id,
             .service = record_.service,
             .client = record_.client,
@@ -306,9 +306,9 @@ Session::View Session::view() const {
 
 void Session::interrupt(Ending why) {
     if (!relay_)
-        why.stage = exchange_ && exchange_->is_moving ? Stage::data
-                    : turn_                           ? Stage::choose
-                                                      : Stage::connect;
+        why.stage = exchange_ && exchange_->is_answering            ? Stage::data
+                    : turn_ || (exchange_ && exchange_->is_reading) ? Stage::choose
+                                                                    : Stage::connect;
     if (!interrupted_) interrupted_ = why;
     attempt_.cancel();
     // Either may be the end of this session.

@@ -466,13 +466,15 @@ TEST_CASE("who waits for another's answer when proxify is told to end is ended i
     IN_NAMESPACE(ns);
     Oracle oracle(ns);
     oracle.close();
-    auto proxify = Proxify::start(
-        ns, {.config = "[proxify]\ndrain_timeout = \"300ms\"\n" + config("ttl = \"1m\"")});
+    auto proxify = Proxify::start(ns, {.config = "[proxify]\ndrain_timeout = \"300ms\"\n" +
+                                                 config("ttl = \"1m\", request_timeout = \"1m\"")});
     Stream silent = Stream::dial(ns, address);  // still in its request
     silent.send("wh");
     Crowding crowd(ns, 3, "what?");
     CHECK(eventually([&] { return count_lines(proxify.ask({"sessions"}).out, {"waiting"}) == 2; }));
     CHECK(proxify.stop() == 0);
+    // Three of them never had a target.
+    CHECK(count_lines(proxify.log(), {"ending=OQ"}) == 3);
     for (const Got& got : crowd.wait()) CHECK(got.end == End::reset);
     CHECK(silent.receive_all().end == End::reset);
 }
