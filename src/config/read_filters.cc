@@ -262,6 +262,8 @@ void read_cache(const Value& value, Service& service, Problems& problems) {
     fields.size("max_request", {1, 1 << 20}, cache.max_request);
     fields.size("max_response", {1, 1 << 30}, cache.max_response);
     fields.size("max_size", {1, tebibyte}, cache.max_size);
+    if (!fields.find("max_response"))
+        cache.max_response = std::min(cache.max_response, cache.max_size);
     fields.text("delimiter", 64, cache.delimiter);
     fields.duration("request_timeout", {}, cache.request_timeout);
     service.cache = cache;
@@ -275,6 +277,11 @@ void read_cache(const Value& value, Service& service, Problems& problems) {
                      format("cache.max_response: {} is more than cache.max_size, {}",
                             size_text(cache.max_response), size_text(cache.max_size)),
                      "no answer of that size could be kept");
+    if (auto* most = fields.find("max_request"); most && cache.max_request > cache.max_size)
+        problems.add(most->at,
+                     format("cache.max_request: {} is more than cache.max_size, {}",
+                            size_text(cache.max_request), size_text(cache.max_size)),
+                     "a request is kept with its answer");
     if (service.transparent)
         problems.add(value.at,
                      "cache: the targets of a transparent service see who asks, and may "

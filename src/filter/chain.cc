@@ -18,6 +18,12 @@ Flow::Flow(Direction direction, size_t chunk_size, std::vector<Link*> links, OnF
     hungry_ = stages_.size();
 }
 
+void Flow::add_first(Link& link) {
+    expect(ended_ == 0 && !has_pending(), "an element is added before bytes come");
+    stages_.insert(stages_.begin(), {.link = &link, .left = everything});
+    ++hungry_;
+}
+
 bool Flow::has_pending() const {
     return std::ranges::any_of(stages_, [](const Stage& stage) { return !stage.pending.empty(); });
 }
@@ -219,5 +225,10 @@ Chain::Chain(size_t chunk_size, std::vector<Link> links, const Flow::OnFailure& 
     : links_(std::move(links)),
       to_target_(Direction::to_target, chunk_size, in_order(links_), on_failure),
       to_client_(Direction::to_client, chunk_size, reversed(in_order(links_)), on_failure) {}
+
+void Chain::watch_target(std::unique_ptr<Element> element, std::string_view name) {
+    nearest_target_ = std::make_unique<Link>(Link{.element = std::move(element), .name = name});
+    to_client_.add_first(*nearest_target_);
+}
 
 }  // namespace proxify::filter

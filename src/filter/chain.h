@@ -61,6 +61,9 @@ class Flow {
     /// Lets go what is due.
     Progress release(Time now, Output& out);
 
+    /// A stage before all others; nothing has come yet.
+    void add_first(Link& link);
+
     /// Nobody wants to see more, and nothing is kept back: bytes may go by.
     bool is_sated() const { return hungry_ == 0 && !has_pending(); }
 
@@ -99,12 +102,16 @@ class Chain {
   public:
     Chain(size_t chunk_size, std::vector<Link> links, const Flow::OnFailure& on_failure);
 
+    /// An element nearest to the target, which sees what comes from there; nothing has come yet.
+    void watch_target(std::unique_ptr<Element> element, std::string_view name);
+
     Flow& flow(Direction direction) {
         return direction == Direction::to_target ? to_target_ : to_client_;
     }
 
   private:
     std::vector<Link> links_;
+    std::unique_ptr<Link> nearest_target_;
     Flow to_target_, to_client_;
 };
 

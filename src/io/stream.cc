@@ -109,6 +109,13 @@ bool Stream::read_what_waits(Received& received) {
     return ended_;
 }
 
+void Stream::put_back(Chunk chunk) {
+    if (chunk.empty()) return;
+    chunk.park();
+    if (!waiting_chunks_) waiting_chunks_ = std::make_unique<std::vector<Chunk>>();
+    waiting_chunks_->insert(waiting_chunks_->begin(), std::move(chunk));
+}
+
 void Stream::hold() {
     careful_ = careful_receives;
     abandon_receive();

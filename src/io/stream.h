@@ -132,6 +132,10 @@ class Stream {
         std::exchange(receiver_, nullptr)->awaiter.resume();
     }
 
+    /// What is left of a chunk that receive() gave is what it gives next. Only while nobody
+    /// receives.
+    void put_back(Chunk chunk);
+
     /// Bytes taken, -EAGAIN when none fit, or -errno.
     int send_now(std::span<const std::byte> bytes) { return ring().send_now(handle_, bytes); }
 

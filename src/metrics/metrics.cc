@@ -31,6 +31,12 @@ struct ServiceThing {
     const routing::Service* service;  ///< null for what no service was found for
 };
 
+struct CacheThing {
+    std::string labels;
+    const cache::Store& store;
+    const stats::Cache& stats() const { return *store.stats(); }
+};
+
 struct TargetThing {
     std::string labels;
     const balance::Target& target;
@@ -164,6 +170,40 @@ constexpr Metric<ServiceThing> of_services[] = {
      [](Page& page, const ServiceThing& it) {
          if (it.service) page.add(it.labels, it.service->pool.admission().is_panic());
      }},
+};
+
+constexpr Metric<CacheThing> of_caches[] = {
+    {"proxify_cache_hits_total", Type::counter, "Sessions that were answered from memory at once.",
+     [](Page& page, const CacheThing& it) { page.add(it.labels, it.stats().hits.value()); }},
+    {"proxify_cache_shared_total", Type::counter,
+     "Sessions that waited for the answer which another one was getting, and were given it.",
+     [](Page& page, const CacheThing& it) { page.add(it.labels, it.stats().shared.value()); }},
+    {"proxify_cache_misses_total", Type::counter,
+     "Sessions that went to a target for an answer which was to be kept.",
+     [](Page& page, const CacheThing& it) { page.add(it.labels, it.stats().misses.value()); }},
+    {"proxify_cache_passed_total", Type::counter,
+     "Sessions that went to a target as if there were no cache.",
+     [](Page& page, const CacheThing& it) { page.add(it.labels, it.stats().passed.value()); }},
+    {"proxify_cache_not_kept_total", Type::counter, "Answers that were not kept, by reason.",
+     [](Page& page, const CacheThing& it) {
+         const auto& stats = it.stats();
+         page.add(with(it.labels, "reason", "cut_off"), stats.cut_off.value());
+         page.add(with(it.labels, "reason", "too_long"), stats.too_long.value());
+         page.add(with(it.labels, "reason", "no_room"), stats.no_room.value());
+         page.add(with(it.labels, "reason", "empty"), stats.empty.value());
+         page.add(with(it.labels, "reason", "asked_more"), stats.asked_more.value());
+     }},
+    {"proxify_cache_evictions_total", Type::counter,
+     "Answers that were thrown out because room was needed.",
+     [](Page& page, const CacheThing& it) { page.add(it.labels, it.stats().evictions.value()); }},
+    {"proxify_cache_hit_bytes_total", Type::counter,
+     "Bytes that were sent to clients without a target.",
+     [](Page& page, const CacheThing& it) { page.add(it.labels, it.stats().hit_bytes.value()); }},
+    {"proxify_cache_bytes", Type::gauge,
+     "Memory that answers take, with their requests and those that are still coming.",
+     [](Page& page, const CacheThing& it) { page.add(it.labels, it.store.bytes()); }},
+    {"proxify_cache_entries", Type::gauge, "Answers that are kept.",
+     [](Page& page, const CacheThing& it) { page.add(it.labels, it.store.entries()); }},
 };
 
 constexpr Metric<TargetThing> of_targets[] = {
@@ -383,6 +423,11 @@ std::string render(const Input& input) {
     }
     services.push_back({label("service", no_service), *input.snapshot->unserved(), nullptr});
 
+    std::vector<CacheThing> caches;
+    for (const auto& service : input.snapshot->services())
+        if (service && service->cache)
+            caches.push_back({label("service", service->name), *service->cache});
+
     std::vector<WorkerThing> workers;
     for (const auto& worker : input.workers)
         workers.push_back({label("worker", std::to_string(worker.number)), worker});
@@ -390,6 +435,7 @@ std::string render(const Input& input) {
     Page page;
     write(page, of_proxify, std::span(&input, 1));
     write(page, of_services, services);
+    if (!caches.empty()) write(page, of_caches, caches);
     write(page, of_targets, targets);
     write(page, of_elements, elements);
     write(page, of_ports, ports);
@@ -414,6 +460,7 @@ std::vector<Family> families() {
     };
     add(of_proxify);
     add(of_services);
+    add(of_caches);
     add(of_targets);
     add(of_elements);
     add(of_ports);

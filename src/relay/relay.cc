@@ -35,11 +35,11 @@ Task<Ending> Relay::run() {
     co_await client_.quiet();
     co_await target_.quiet();
     if (!ending_.is_normal()) {
-        if (target_reset_ && !client_reset_) co_await flush(client_);
-        if (client_reset_ && !target_reset_) co_await flush(target_);
+        if (target_reset_ && !client_reset_) co_await flush(loop_, client_);
+        if (client_reset_ && !target_reset_) co_await flush(loop_, target_);
         if (!ended_by_.empty()) {
-            co_await flush(client_);
-            co_await flush(target_);
+            co_await flush(loop_, client_);
+            co_await flush(loop_, target_);
         }
         client_.reset_on_close();
         target_.reset_on_close();
@@ -47,7 +47,35 @@ Task<Ending> Relay::run() {
     co_return ending_;
 }
 
+Task<> flush(Loop& loop, Stream& stream) {
+    Time give_up = loop.now() + flush_max;
+    for (Duration pause = 1ms; stream.unacknowledged() > 0 && loop.now() < give_up;
+         pause = std::min<Duration>(pause * 2, 50ms))
+        co_await loop.sleep(pause);
+}
+
 Task<> Relay::start(Side from_side) {
+    return from_side == Side::client && !options_.first.empty() ? send_first()
+                                                                : start_pump(from_side);
+}
+
+Task<> Relay::send_first() {
+    for (auto left = options_.first; !left.empty();) {
+        int sent = target_.send_now(left);
+        if (sent >= 0) {
+            count(to_target_, sent);
+            left = left.subspan(static_cast<size_t>(sent));
+        } else if (sent == -EAGAIN) {
+            if (!co_await target_.writable()) co_return;
+            last_activity_ = loop_.now();
+        } else {
+            co_return gone(Side::target, -sent);
+        }
+    }
+    co_await start_pump(Side::client);
+}
+
+Task<> Relay::start_pump(Side from_side) {
     if (!options_.chain) return pump(from_side);
     auto& flow = options_.chain->flow(from_side == Side::client ? Direction::to_target
                                                                 : Direction::to_client);
@@ -292,15 +320,6 @@ void Relay::check_idle() {
                .stage = client_finished_ || target_finished_ ? Stage::last : Stage::data,
                .reason = client_finished_ || target_finished_ ? "half-closed and idle" : "idle",
                .error = 0});
-}
-
-/// Waits until the peer has what was sent to it: a close with a reset would throw away what
-/// send() took but the network has not delivered.
-Task<> Relay::flush(Stream& stream) {
-    Time give_up = loop_.now() + flush_max;
-    for (Duration pause = 1ms; stream.unacknowledged() > 0 && loop_.now() < give_up;
-         pause = std::min<Duration>(pause * 2, 50ms))
-        co_await loop_.sleep(pause);
 }
 
 }  // namespace proxify::relay

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "base/clock.h"
 #include "base/ending.h"
@@ -23,7 +24,14 @@ struct Options {
     bool may_splice;      ///< false: every byte comes through a buffer of ours
     stats::Meter meter = {};
     filter::Chain* chain = nullptr;  ///< what bytes go through; null when the service has none
+    /// Goes to the target before all else: what was read of the client, and has come through the
+    /// chain. Outlives the relay.
+    std::span<const std::byte> first = {};
 };
+
+/// Waits until the peer has what was sent to it, but not for long: a close with a reset would throw
+/// away what send() took but the network has not delivered.
+[[gnu::noinline]] io::Task<> flush(io::Loop& loop, io::Stream& stream);
 
 class Relay {
   public:
@@ -61,6 +69,8 @@ class Relay {
     static constexpr uint64_t report_each = 1 << 20;
 
     io::Task<> start(Side from_side);
+    io::Task<> start_pump(Side from_side);
+    [[gnu::noinline]] io::Task<> send_first();
     io::Task<> pump(Side from_side);
     /// The same through the elements that look at what goes this way.
     [[gnu::noinline]] io::Task<> pump_through(Side from_side, filter::Flow& flow);
@@ -68,8 +78,7 @@ class Relay {
     void end_by(const filter::Progress& progress);
     /// Moves bulk until it is none any more. False when this direction is at its end.
     [[gnu::noinline]] io::Task<bool> pour(Side from_side);
-    [[gnu::noinline]] io::Task<> flush(io::Stream& stream);  // its frame stays out of run()'s
-    void finish(Side side);                                  ///< it has sent all it will
+    void finish(Side side);           ///< it has sent all it will
     void gone(Side side, int error);  ///< it reset the connection, or vanished
     void stop();
     void check_idle();

@@ -120,6 +120,20 @@ void keep_stats(Service& service, const Service* before) {
     if (!service.port_stats) service.port_stats = std::make_shared<stats::Ports>();
 }
 
+/// Answers of other targets are forgotten, and so are those that were kept by other rules.
+void keep_answers(Service& service, const Service* before) {
+    const auto& rules = service.spec.cache;
+    if (!rules) return;
+    const auto& known = before ? before->cache : nullptr;
+    if (known && before->spec.cache == rules && before->spec.targets == service.spec.targets) {
+        service.cache = known;
+        return;
+    }
+    service.cache = std::make_shared<cache::Store>(
+        cache::Limits{rules->ttl, rules->max_response, rules->max_size},
+        known ? known->stats() : std::make_shared<stats::Cache>());
+}
+
 /// Those that `before` had and `service` has not, and that somebody still holds.
 std::vector<std::weak_ptr<Target>> find_left(const Service& before, const Service& service) {
     std::vector<std::weak_ptr<Target>> left(before.pool.targets().begin(),
@@ -168,6 +182,7 @@ std::shared_ptr<const Snapshot> Snapshot::build(config::Config config, const Res
         service->common_list = snapshot->common_list_;
         guard(*service, old);
         keep_stats(*service, old);
+        keep_answers(*service, old);
         service->filters = filter::Filters::build(spec, old ? old->filters.get() : nullptr);
         snapshot->services_.push_back(std::move(service));
     }

@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/endpoint.h"
 #include "base/prefix_map.h"
+#include "cache/store.h"
 #include "config/config.h"
 #include "routing/orders.h"
 #include "stats/ports.h"
@@ -46,6 +47,7 @@ struct Service {
     std::shared_ptr<stats::Service> stats = {};
     std::shared_ptr<stats::Ports> port_stats = {};        ///< null unless count_ports asks for it
     std::shared_ptr<const filter::Filters> filters = {};  ///< null when it has none
+    std::shared_ptr<cache::Store> cache = {};             ///< null when it keeps no answers
 
     bool admits(const Ip& client) const {
         return (!common_list || common_list->admits(client)) &&

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "filter/filters.h"
+#include "session/in_line.h"
 
 namespace proxify::session {
 
@@ -48,17 +49,20 @@ Task<Ending> Session::carry() {
             {Party::policy, Stage::route, "no service for this port and no default_service"});
     if (Ending denied = let_in(); !denied.is_normal()) co_return refuse(denied);
 
+    begin_chain();
+    if (service_->cache)
+        if (auto ended = co_await answer_from_cache()) co_return *ended;
     if (Ending failed = co_await connect_to_target(); !failed.is_normal()) co_return refuse(failed);
 
     // From here on bytes may have moved, so no other target can be tried.
     const auto& spec = service_->spec;
-    const auto chain = begin_chain();
     relay::Relay relay(around_.loop, client_, *target_,
                        {.idle = spec.timeouts.idle,
                         .half_close = spec.timeouts.half_close,
                         .may_splice = spec.relay != config::RelayMode::copy,
                         .meter = meter(),
-                        .chain = chain.get()});
+                        .chain = chain_.get(),
+                        .first = exchange_ ? exchange_->request() : std::span<const std::byte>()});
     relay_ = &relay;
     Ending ending = co_await relay.run();
     relay_ = nullptr;
@@ -69,14 +73,14 @@ Task<Ending> Session::carry() {
     co_return ending;
 }
 
-/// The service's elements, as this session's own; null when it has none.
-std::unique_ptr<filter::Chain> Session::begin_chain() {
-    if (!service_->filters) return nullptr;
-    return service_->filters->begin({.session = record_.id,
-                                     .service = service_->name,
-                                     .client = record_.client,
-                                     .original_dst = record_.original_dst,
-                                     .log = around_.log});
+/// The service's elements, as this session's own.
+void Session::begin_chain() {
+    if (!service_->filters) return;
+    chain_ = service_->filters->begin({.session = record_.id,
+                                       .service = service_->name,
+                                       .client = record_.client,
+                                       .original_dst = record_.original_dst,
+                                       .log = around_.log});
 }
 
 Ending Session::let_in() {
@@ -129,7 +133,7 @@ void Session::count(balance::Target& target, balance::Trouble trouble) {
 /// hole leaves time for the others.
 Task<Ending> Session::connect_to_target() {
     const auto& spec = service_->spec;
-    Time deadline = opened_ + spec.timeouts.connect;
+    Time deadline = around_.loop.now() + spec.timeouts.connect;
     Duration patience = spec.queue.timeout;
     balance::Tried tried;
     Ending failed{Party::target, Stage::choose, "no healthy target"};
@@ -217,33 +221,11 @@ dial::Destination Session::destination_of(const balance::Target& target, const A
     return destination;
 }
 
-namespace {
-
-/// A session's place in the line of its service. Word of a seat may be on its way when the session
-/// has given up already, so the two share it.
-class InLine : public balance::Waiter, public std::enable_shared_from_this<InLine> {
-  public:
-    explicit InLine(Loop& loop) : turn(loop), loop_(loop) {}
-    void wake() override {
-        loop_.post([self = shared_from_this()] { self->turn.raise(); });
-    }
-    Signal turn;
-
-  private:
-    Loop& loop_;
-};
-
-/// How often somebody in line is looked at: a client that is gone is to leave it. Only a reset
-/// says so, since a client may finish sending long before it has its answer.
-constexpr Duration look_interval = 500ms;
-
-}  // namespace
-
 Task<Ending> Session::wait_for_seat(const balance::Asking& asking, balance::Choice& choice,
                                     Duration& patience) {
     Loop& loop = around_.loop;
     auto& admission = service_->pool.admission();
-    auto place = std::make_shared<InLine>(loop);
+    auto place = std::make_shared<InLine<balance::Waiter>>(loop);
     if (!admission.line_up(*place, service_->pool, asking,
                            static_cast<size_t>(service_->spec.queue.size)))
         co_return Ending{Party::resource, Stage::choose, "the queue is full"};
@@ -297,7 +279,8 @@ void Session::count_end() {
     stats().endings.add(record_.ending);
     stats().durations.add(record_.duration);
     auto* port = port_stats();
-    if (port && !target_) port->failed.add();
+    const bool is_answered = target_ || (exchange_ && record_.to_client > 0);
+    if (port && !is_answered) port->failed.add();
 }
 
 /// The client gets a reset, not an end that looks like an answer.
@@ -307,25 +290,30 @@ Ending Session::refuse(Ending why) {
 }
 
 Session::View Session::view() const {
+    const bool is_moving = exchange_ && (exchange_->is_reading || exchange_->is_answering);
     return {.id = record_.id,
             .service = record_.service,
             .client = record_.client,
             .original_dst = record_.original_dst,
             .target = record_.target,
-            .state = relay_  ? "open"
-                     : turn_ ? "waiting"
-                             : "connecting",
+            .state = relay_ || is_moving ? "open"
+                     : turn_             ? "waiting"
+                                         : "connecting",
             .age = around_.loop.now() - opened_,
             .to_target = relay_ ? relay_->to_target() : 0,
-            .to_client = relay_ ? relay_->to_client() : 0};
+            .to_client = relay_ ? relay_->to_client() : record_.to_client};
 }
 
 void Session::interrupt(Ending why) {
-    if (!relay_) why.stage = turn_ ? Stage::choose : Stage::connect;
+    if (!relay_)
+        why.stage = exchange_ && exchange_->is_answering            ? Stage::data
+                    : turn_ || (exchange_ && exchange_->is_reading) ? Stage::choose
+                                                                    : Stage::connect;
     if (!interrupted_) interrupted_ = why;
     attempt_.cancel();
     // Either may be the end of this session.
     if (relay_) return relay_->interrupt(why);
+    if (exchange_) client_.stop();
     if (turn_) turn_->raise();
 }
 

@@ -15,6 +15,7 @@
 #include "io/stream.h"
 #include "relay/relay.h"
 #include "routing/snapshot.h"
+#include "session/exchange.h"
 #include "stats/service.h"
 #include "telemetry/log.h"
 
@@ -72,7 +73,17 @@ class Session {
     io::Task<Ending> carry();
     /// Whether this client may come in; a normal ending when it may.
     Ending let_in();
-    std::unique_ptr<filter::Chain> begin_chain();
+    void begin_chain();
+    // Where the service has a cache; session/exchange.cc.
+    class Recorder;
+    /// Without a value the session goes on to a target.
+    [[gnu::noinline]] io::Task<std::optional<Ending>> answer_from_cache();
+    void begin_exchange();
+    [[gnu::noinline]] io::Task<Ending> read_request(bool& is_whole);
+    [[gnu::noinline]] io::Task<Ending> ask_cache(cache::Reply& reply, bool& has_waited);
+    [[gnu::noinline]] io::Task<Ending> answer(cache::Answer answer);
+    [[gnu::noinline]] io::Task<> pause(Time until);
+    void count_answered(size_t bytes);
     // Frames that are only needed for a while are not to be merged into carry()'s, which an idle
     // session keeps: bytes for each connection count.
     [[gnu::noinline]] io::Task<Ending> connect_to_target();
@@ -101,8 +112,10 @@ class Session {
     std::optional<io::Stream> target_;
     std::unique_ptr<access::Sources::Place> place_;  ///< where sources are limited
     std::optional<Ending> interrupted_;
+    std::unique_ptr<Exchange> exchange_;    ///< where the service has a cache
+    std::unique_ptr<filter::Chain> chain_;  ///< null when there is nothing to go through
     relay::Relay* relay_ = nullptr;
-    io::Signal* turn_ = nullptr;  ///< of our place in the service's line, while we wait there
+    io::Signal* turn_ = nullptr;  ///< of our place in a line, while we wait there
     dial::Attempt attempt_;       ///< behind what the moving of bytes looks at
 };
 

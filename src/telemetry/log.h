@@ -43,8 +43,9 @@ struct SessionRecord {
     uint64_t to_target = 0;         ///< bytes
     uint64_t to_client = 0;
     Duration duration{};
-    Duration queued{};  ///< of that, in line for a seat
-    int tried = 0;      ///< targets dialled
+    Duration queued{};       ///< of that, in line for a seat
+    int tried = 0;           ///< targets dialled
+    const char* cache = "";  ///< where the service has one, what it did: a constant of the program
     Ending ending;
 };
 

@@ -207,6 +207,13 @@ class Drawing {
             .connect = dice_.chance(0.2) ? 1ms + dice_.up_to(100ms) : Duration(3s),
             .idle = dice_.chance(0.3) ? 5ms + dice_.up_to(2s) : Duration(1h),
             .half_close = dice_.chance(0.3) ? 5ms + dice_.up_to(2s) : Duration(30s)};
+        if (dice_.chance(0.5)) {
+            service.cache = config::Cache{.ttl = 1ms + dice_.up_to(10s),
+                                          .max_request = dice_.between(1, 30),
+                                          .max_response = dice_.between(1, 20000),
+                                          .max_size = dice_.between(20000, 60000),
+                                          .request_timeout = 1ms + dice_.up_to(200ms)};
+        }
         config.services.push_back(service);
     }
 

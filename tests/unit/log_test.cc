@@ -45,6 +45,15 @@ TEST_CASE("a session is one object of JSON") {
         R"("reason":"refused: Connection refused"})");
 }
 
+TEST_CASE("where there is a cache a session says what it did", "[P-49]") {
+    auto cached = record();
+    cached.cache = "hit";
+    CHECK(render(Format::text, moment, cached).find(" tried=1 cache=hit ending=TC ") !=
+          std::string::npos);
+    CHECK(render(Format::json, moment, cached).find(R"("tried":1,"cache":"hit","ending":"TC")") !=
+          std::string::npos);
+}
+
 TEST_CASE("a session without service and target says so") {
     SessionRecord bare;
     CHECK(render(Format::json, moment, bare).find(R"("service":"-")") != std::string::npos);

@@ -42,6 +42,7 @@ filters = [{ type = "count" }, { type = "limit_bytes", bytes = 5, direction = "t
 name = "db"
 ports = [5432]
 targets = ["[2001:db8::1]:5432"]
+cache = {}
 )";
 
 /// Everything that a page can say is in it, each number another one.
@@ -81,6 +82,18 @@ Input full_input() {
     port.failed.add(32);
     port.connects.add(250ms);
     port.bytes.to_target.add(33);
+    auto& cache = *snapshot->services()[2]->cache->stats();
+    cache.hits.add(81);
+    cache.shared.add(82);
+    cache.misses.add(83);
+    cache.passed.add(84);
+    cache.cut_off.add(85);
+    cache.too_long.add(86);
+    cache.no_room.add(87);
+    cache.empty.add(88);
+    cache.asked_more.add(89);
+    cache.evictions.add(90);
+    cache.hit_bytes.add(91);
     snapshot->unserved()->sessions.add(2);
     snapshot->unserved()->endings.add({Party::policy, Stage::route, "no service", 0});
 
@@ -262,6 +275,35 @@ TEST_CASE("a page says each number where it belongs") {
     CHECK_FALSE(
         page.has(R"(proxify_target_seats_limit{service="web",target="198.51.100.1:9001"})"));
     CHECK_FALSE(page.has(R"(proxify_port_sessions_total{service="web",port="80"})"));
+}
+
+TEST_CASE("a page says what became of the sessions of a cache, and of nobody else's", "[P-49]") {
+    const auto input = full_input();
+    auto& store = *input.snapshot->services()[2]->cache;
+    struct Nobody : cache::Waiter {
+        void wake() override {}
+    } nobody;
+    auto reply = store.ask("question", nobody, Time());
+    REQUIRE(reply.lead.add(std::as_bytes(std::span("answer", 6))));
+    reply.lead.keep(Time());
+    const auto page = parse_exposition(metrics::render(input));
+    auto of_db = [&](const std::string& name, const std::string& more = "") {
+        return page.at("proxify_cache_" + name + "{service=\"db\"" + more + "}");
+    };
+    CHECK(of_db("hits_total") == 81);
+    CHECK(of_db("shared_total") == 82);
+    CHECK(of_db("misses_total") == 83);
+    CHECK(of_db("passed_total") == 84);
+    CHECK(of_db("not_kept_total", ",reason=\"cut_off\"") == 85);
+    CHECK(of_db("not_kept_total", ",reason=\"too_long\"") == 86);
+    CHECK(of_db("not_kept_total", ",reason=\"no_room\"") == 87);
+    CHECK(of_db("not_kept_total", ",reason=\"empty\"") == 88);
+    CHECK(of_db("not_kept_total", ",reason=\"asked_more\"") == 89);
+    CHECK(of_db("evictions_total") == 90);
+    CHECK(of_db("hit_bytes_total") == 91);
+    CHECK(of_db("bytes") == 8 + 6 + cache::Store::overhead);
+    CHECK(of_db("entries") == 1);
+    CHECK_FALSE(page.has("proxify_cache_hits_total{service=\"web\"}"));
 }
 
 TEST_CASE("the buckets of a histogram only rise, and the last one is all") {

@@ -128,6 +128,26 @@ TEST_CASE("the default service is the one the file names") {
     CHECK(snapshot->default_service()->name == "mail");
 }
 
+TEST_CASE("what is kept of answers outlives a reload that changes neither rules nor targets",
+          "[P-49]") {
+    auto with = [](const std::string& cache, const std::string& target = "127.0.0.1:9001") {
+        return "[[service]]\nname = \"web\"\nports = [80]\ntargets = [\"" + target + "\"]\n" +
+               cache;
+    };
+    auto cache_of = [](const auto& snapshot) { return snapshot->find(at(80))->cache; };
+    CHECK_FALSE(cache_of(build(with(""))));
+    const auto first = build(with("cache = {}"));
+    REQUIRE(cache_of(first));
+    CHECK(cache_of(build(with("cache = {}\ntries = 2"), first.get())) == cache_of(first));
+    for (const auto& text :
+         {with("cache = { ttl = \"1s\" }"), with("cache = {}", "127.0.0.1:9002")}) {
+        const auto changed = build(text, first.get());
+        CHECK(cache_of(changed) != cache_of(first));
+        CHECK(cache_of(changed)->stats() == cache_of(first)->stats());
+    }
+    CHECK_FALSE(cache_of(build(with(""), first.get())));
+}
+
 TEST_CASE("a service keeps its line through reloads, and new limits hold for old snapshots too") {
     auto file = [](const std::string& service, const std::string& of_target) {
         return "[[service]]\nname = \"web\"\nports = [80]\n" + service +
