@@ -33,6 +33,7 @@ class Drawing {
         plan.shares.pipes_max = bulk_ ? dice_.below(4) : 0;
         if (bulk_) plan.ring.buffer_size = 4096;
         checked_ = dice_.chance(0.3);
+        has_elements_ = dice_.chance(0.4);
         plan.names["db.internal"] = {Endpoint{target_ip(0)},
                                      Endpoint{target_ip(dice_.below(target_count))}};
         for (uint64_t i = 0; i < target_count; ++i) plan.targets[target_ip(i)] = door();
@@ -207,7 +208,34 @@ class Drawing {
             .connect = dice_.chance(0.2) ? 1ms + dice_.up_to(100ms) : Duration(3s),
             .idle = dice_.chance(0.3) ? 5ms + dice_.up_to(2s) : Duration(1h),
             .half_close = dice_.chance(0.3) ? 5ms + dice_.up_to(2s) : Duration(30s)};
+        if (has_elements_) set_elements(service);
         config.services.push_back(service);
+    }
+
+    /// A chain, or none.
+    void set_elements(config::Service& service) {
+        service.filters.clear();
+        service.chunk_size = 1 + dice_.of_any_size(4999);
+        if (dice_.chance(0.2)) return;
+        for (auto count = dice_.between(1, 4); count > 0; --count)
+            service.filters.push_back(element());
+        for (size_t i = 0; i < service.filters.size(); ++i) {
+            auto& made = service.filters[i];
+            made.name = format("element-{}", i);
+            if (dice_.chance(0.3)) made.direction = static_cast<Direction>(dice_.below(2));
+        }
+    }
+
+    config::Element element() {
+        config::Element made;
+        if (dice_.chance(0.5)) {
+            made.type = config::ElementType::count;
+            if (dice_.chance(0.5)) made.head = 1 + dice_.of_any_size(5000);
+        } else {
+            made.type = config::ElementType::limit_bytes;
+            made.bytes = 1 + dice_.of_any_size(50'000);
+        }
+        return made;
     }
 
     void add_ports(const config::Config& config, config::Service& service) {
@@ -255,7 +283,10 @@ class Drawing {
     void change(config::Config& config) {
         auto& services = config.services;
         auto& service = services[dice_.below(services.size())];
-        switch (dice_.below(9)) {
+        switch (dice_.below(has_elements_ ? 11 : 9)) {
+            case 9:
+            case 10:
+                return set_elements(service);
             case 8:
                 service.ejection.enabled = !service.ejection.enabled;
                 service.panic = static_cast<int>(dice_.between(0, 100));
@@ -289,6 +320,7 @@ class Drawing {
     Random dice_;
     double temper_;
     bool checked_ = false;
+    bool has_elements_ = false;
     bool bulk_ = false;
     int services_made_ = 0;
 };
