@@ -23,25 +23,21 @@ bool Flow::has_pending() const {
 }
 
 Progress Flow::run(Bytes& input, Time now, Output& out) {
-    if (stopped_.state == State::wait) stopped_ = {};
+    waits_until_.reset();
     return go_on(input, now, out);
 }
 
 Progress Flow::finish(Time now, Output& out) {
+    is_at_end_ = true;
     Bytes none;
-    for (;;) {
-        if (Progress progress = run(none, now, out); progress.state != State::hungry)
-            return progress;
-        while (ended_ < stages_.size() && stages_[ended_].left == 0) ++ended_;
-        if (ended_ == stages_.size()) return {};
-        end(ended_, now, out);
-    }
+    return run(none, now, out);
 }
 
 Time Flow::holds_until() const {
     Time soonest = Time::max();
     for (const Stage& stage : stages_)
-        soonest = std::min(soonest, stage.link->element->holds_until(direction_));
+        if (stage.left > 0)
+            soonest = std::min(soonest, stage.link->element->holds_until(direction_));
     return soonest;
 }
 
@@ -50,7 +46,7 @@ Progress Flow::release(Time now, Output& out) {
     // The last one first: what an earlier one lets go comes after it.
     for (size_t i = stages_.size(); i-- > 0;) {
         Element& element = *stages_[i].link->element;
-        if (element.holds_until(direction_) > now) continue;
+        if (stages_[i].left == 0 || element.holds_until(direction_) > now) continue;
         made.clear();
         element.release(direction_, now, made);
         hand_on(i, made, out);
@@ -59,26 +55,43 @@ Progress Flow::release(Time now, Output& out) {
     return run(none, now, out);
 }
 
-/// What has come furthest goes on first, so little is kept.
+/// What has come furthest goes on first, so little is kept. At the end each element ends once all
+/// that was before it has come past, the first one first.
 Progress Flow::go_on(Bytes& input, Time now, Output& out) {
-    while (stopped_.state == State::hungry) {
+    for (;;) {
+        if (first_ < cut_) cut_off();
+        if (waits_until_) return {.state = State::wait, .until = *waits_until_};
         if (out.size() >= out_enough) return {.state = State::full};
         auto last = std::find_if(stages_.rbegin(), stages_.rend(),
                                  [](const Stage& stage) { return !stage.pending.empty(); });
-        if (last == stages_.rend()) {
+        if (last != stages_.rend()) {
+            const auto index = static_cast<size_t>(stages_.rend() - last) - 1;
+            last->taken += show(index, Bytes(last->pending).subspan(last->taken),
+                                /*is_input=*/false, now, out);
+            if (last->taken == last->pending.size()) {
+                last->pending = {};
+                last->taken = 0;
+            }
+        } else if (!is_at_end_) {
             if (input.empty()) return {};
             input = input.subspan(show(0, input, /*is_input=*/true, now, out));
-            continue;
-        }
-        const auto index = static_cast<size_t>(stages_.rend() - last) - 1;
-        last->taken +=
-            show(index, Bytes(last->pending).subspan(last->taken), /*is_input=*/false, now, out);
-        if (last->taken == last->pending.size()) {
-            last->pending = {};
-            last->taken = 0;
+        } else {
+            while (first_ < stages_.size() && stages_[first_].left == 0) ++first_;
+            if (first_ == stages_.size()) return closed_;
+            end(first_, now, out);
         }
     }
-    return stopped_;
+}
+
+/// An element has closed: what waits before it goes nowhere, and those after it have all that they
+/// will see.
+void Flow::cut_off() {
+    is_at_end_ = true;
+    for (; first_ < cut_; ++first_) {
+        stages_[first_].left = 0;
+        stages_[first_].pending = {};
+        stages_[first_].taken = 0;
+    }
 }
 
 /// Shows a piece from the front of `source` to the stage at `index`, and what it lets pass to those
@@ -95,10 +108,9 @@ size_t Flow::show(size_t index, Bytes source, bool is_input, Time now, Output& o
         const Bytes shown = piece.first(std::min<uint64_t>(piece.size(), stage.left));
         Buffer made;
         Answer answer = ask(stage, shown, now, made);
-        const size_t taken = answer.verdict == Verdict::wait || answer.verdict == Verdict::close
-                                 ? 0
-                                 : std::min(answer.taken, shown.size());
-        expect(taken > 0 || stopped_.state != State::hungry, "an element takes something");
+        const bool takes = answer.verdict != Verdict::wait && answer.verdict != Verdict::close;
+        const size_t taken = takes ? std::min(answer.taken, shown.size()) : 0;
+        expect(taken > 0 || !takes, "an element takes something");
         if (is_first)
             dealt_with = taken;
         else
@@ -106,6 +118,7 @@ size_t Flow::show(size_t index, Bytes source, bool is_input, Time now, Output& o
         is_first = false;
         piece = answer.verdict == Verdict::pass ? piece.first(taken) : Bytes();
         if (answer.verdict == Verdict::change) hand_on(i, made, out);
+        if (!takes) break;
 
         if (stage.left != everything) stage.left -= taken;
         if (answer.has_enough) stage.left = 0;
@@ -120,8 +133,8 @@ size_t Flow::show(size_t index, Bytes source, bool is_input, Time now, Output& o
     return dealt_with;
 }
 
-/// What becomes of the bytes: only pass, drop and change go on; for the others, and for a failure
-/// that ends the session, stopped_ says why not.
+/// What becomes of the bytes. A failure has become a pass or a close; of wait and close the flow
+/// has taken note.
 Answer Flow::ask(Stage& stage, Bytes bytes, Time now, Buffer& made) {
     Answer answer = stage.link->element->see(direction_, bytes, now, made);
     judge(stage, answer);
@@ -129,6 +142,7 @@ Answer Flow::ask(Stage& stage, Bytes bytes, Time now, Buffer& made) {
 }
 
 void Flow::judge(Stage& stage, Answer& answer) {
+    if (answer.verdict == Verdict::pass) return;
     stats::Element::Way uncounted;
     auto& stats = stage.link->stats ? stage.link->stats->of(direction_) : uncounted;
     switch (answer.verdict) {
@@ -141,24 +155,29 @@ void Flow::judge(Stage& stage, Answer& answer) {
             stats.changed.add();
             break;
         case Verdict::wait:
-            stopped_ = {.state = State::wait, .until = answer.until};
+            waits_until_ = answer.until;
             break;
         case Verdict::close:
             stats.closed.add();
-            stopped_ = {
-                .state = State::closed, .reason = answer.reason, .element = stage.link->name};
+            close(stage, answer.reason);
             break;
         case Verdict::fail:
             stats.failed.add();
-            if (!std::exchange(stage.has_failed, true) && on_failure_)
+            if (!std::exchange(stage.link->has_failed, true) && on_failure_)
                 on_failure_(stage.link->name, answer.error);
             answer = {};
             if (!stage.link->closes_on_error) break;
             answer.verdict = Verdict::close;
-            stopped_ = {
-                .state = State::closed, .reason = "an element failed", .element = stage.link->name};
+            close(stage, "an element failed");
             break;
     }
+}
+
+/// The first reason counts: later elements that close as well only shorten what is still to come.
+void Flow::close(const Stage& stage, const char* reason) {
+    cut_ = std::max(cut_, static_cast<size_t>(&stage - stages_.data()) + 1);
+    if (closed_.state != State::closed)
+        closed_ = {.state = State::closed, .reason = reason, .element = stage.link->name};
 }
 
 /// The stage has seen all that it is to see.

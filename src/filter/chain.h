@@ -8,6 +8,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "filter/element.h"
@@ -23,6 +24,7 @@ struct Link {
     uint64_t to_target = 0, to_client = 0;  ///< how much of each direction it is to see
     bool closes_on_error = false;
     stats::Element* stats = nullptr;  ///< may be null; outlives the chain
+    bool has_failed = false;          ///< in either direction; it has been told
 };
 
 /// What a flow has come to.
@@ -31,7 +33,7 @@ struct Progress {
         hungry,  ///< all of the input has been dealt with; after finish(), all there will ever be
         full,    ///< there is much to be sent; go on afterwards
         wait,    ///< go on at `until`
-        closed,  ///< an element has ended the session; what has come out is still to be sent
+        closed,  ///< an element has ended the session, and all that went on before has come out
     };
     State state = State::hungry;
     Time until{};
@@ -67,7 +69,6 @@ class Flow {
     struct Stage {
         Link* link;
         uint64_t left;  ///< that it is to see
-        bool has_failed = false;
         Buffer pending = {};
         size_t taken = 0;  ///< of pending
     };
@@ -77,6 +78,8 @@ class Flow {
     size_t show(size_t index, Bytes source, bool is_input, Time now, Output& out);
     Answer ask(Stage& stage, Bytes bytes, Time now, Buffer& made);
     void judge(Stage& stage, Answer& answer);
+    void close(const Stage& stage, const char* reason);
+    void cut_off();
     void end(size_t index, Time now, Output& out);
     void hand_on(size_t index, Bytes made, Output& out);
 
@@ -85,8 +88,11 @@ class Flow {
     std::vector<Stage> stages_;
     OnFailure on_failure_;
     size_t hungry_ = 0;  ///< stages that are to see more
-    size_t ended_ = 0;   ///< stages that finish() has come past
-    Progress stopped_;   ///< why it cannot go on; hungry when it can
+    size_t first_ = 0;   ///< of the stages that go on after the end of the input
+    size_t cut_ = 0;     ///< stages up to the one that has closed
+    bool is_at_end_ = false;
+    std::optional<Time> waits_until_;
+    Progress closed_;  ///< what is said at the end
 };
 
 class Chain {

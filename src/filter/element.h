@@ -88,8 +88,8 @@ inline constexpr size_t out_enough = 32 * 1024;
 
 /// What an element may know of its session.
 struct Facts {
-    uint64_t session = 0;  ///< its number in the log
-    std::string_view service;
+    uint64_t session = 0;      ///< its number in the log
+    std::string_view service;  ///< outlives the session
     Address client;
     Address original_dst;
     telemetry::Journal& log;  ///< outlives the session

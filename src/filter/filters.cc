@@ -13,15 +13,19 @@ using Type = config::ElementType;
 static std::shared_ptr<const Maker> make(const config::Element& spec,
                                          const std::shared_ptr<stats::Element>& stats) {
     switch (spec.type) {
+        case Type::log:
+            return make_log(spec);
+        case Type::hexdump:
+            return make_hexdump(spec);
         case Type::count:
             return make_count(stats);
+        case Type::replace:
+            return make_replace(spec);
+        case Type::rate:
+            return make_rate(spec);
         case Type::limit_bytes:
             return make_limit_bytes(spec);
-        case Type::log:
-        case Type::hexdump:
         case Type::match:
-        case Type::replace:
-        case Type::rate:
         case Type::lua:
             break;
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // limit_bytes: a session in which more than so many bytes would go one way ends after the last one
 // that is allowed.
+#include <algorithm>
 #include <array>
 
 #include "filter/makers.h"

@@ -10,7 +10,11 @@
 
 namespace proxify::filter {
 
+std::shared_ptr<const Maker> make_log(const config::Element& spec);
+std::shared_ptr<const Maker> make_hexdump(const config::Element& spec);
 std::shared_ptr<const Maker> make_count(std::shared_ptr<stats::Element> stats);
+std::shared_ptr<const Maker> make_replace(const config::Element& spec);
+std::shared_ptr<const Maker> make_rate(const config::Element& spec);
 std::shared_ptr<const Maker> make_limit_bytes(const config::Element& spec);
 
 }  // namespace proxify::filter

@@ -13,6 +13,7 @@ class Output {
   public:
     /// Bytes of the input, which stay where they are until clear() or keep().
     void add_view(Bytes bytes) {
+        if (bytes.empty()) return;
         if (copied_.empty() && view_.empty()) {
             view_ = bytes;
         } else if (copied_.empty() && view_.data() + view_.size() == bytes.data()) {
@@ -23,6 +24,7 @@ class Output {
     }
     /// Bytes that may go away at once.
     void add(Bytes bytes) {
+        if (bytes.empty()) return;
         keep();
         append(copied_, bytes);
     }

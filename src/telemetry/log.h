@@ -2,7 +2,8 @@
 // Log: what happened, one line each, as text for eyes or JSON for machines. Nothing is formatted
 // or written by the thread that has something to say: entries go into a bounded queue, a thread of
 // the log's own renders them. When the queue is full entries are dropped, counted, and the
-// count is logged; a slow disk or terminal never slows a connection. Payload is never logged.
+// count is logged; a slow disk or terminal never slows a connection. Payload is logged where an
+// operator has put a hexdump into the chain of a service, and nowhere else.
 #pragma once
 
 #include <atomic>
@@ -62,6 +63,8 @@ class Journal {
     virtual void session(SessionRecord&& record) = 0;
     virtual void write(Level level, const char* event, std::string message,
                        std::vector<std::pair<const char*, std::string>> fields = {}) = 0;
+    /// Whether it would keep what is of this level; asked before much is formatted.
+    virtual bool shows(Level) const { return true; }
 
     void debug(const char* event, std::string message) {
         write(Level::debug, event, std::move(message));
@@ -89,7 +92,9 @@ class Log final : public Journal {
                std::vector<std::pair<const char*, std::string>> fields) override;
 
     void set(Format format, Level level);
-    bool shows(Level level) const { return level >= level_.load(std::memory_order_relaxed); }
+    bool shows(Level level) const override {
+        return level >= level_.load(std::memory_order_relaxed);
+    }
     uint64_t dropped() const { return dropped_.load(std::memory_order_relaxed); }
 
     static constexpr size_t queue_size_max = 16384;

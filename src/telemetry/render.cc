@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <ctime>
 
 #include "base/format.h"
@@ -54,26 +55,65 @@ const char* word(Level level) {
     return "off";
 }
 
-/// A JSON string (RFC 8259, section 7) with its quotes.
+/// How many bytes the character of UTF-8 that `text` begins with has (RFC 3629, section 4); 0 when
+/// it begins with none.
+size_t character_size(std::string_view text) {
+    auto at = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
+    const unsigned char first = at(0);
+    if (first < 0x80) return 1;
+    const size_t size = first < 0xc2   ? 0
+                        : first < 0xe0 ? 2
+                        : first < 0xf0 ? 3
+                        : first < 0xf5 ? 4
+                                       : 0;
+    if (size == 0 || text.size() < size) return 0;
+    for (size_t i = 1; i < size; ++i)
+        if ((at(i) & 0xc0) != 0x80) return 0;
+    const unsigned char second = at(1);
+    const bool is_too_long = (first == 0xe0 && second < 0xa0) || (first == 0xf0 && second < 0x90);
+    const bool is_surrogate = first == 0xed && second >= 0xa0;
+    const bool is_beyond = first == 0xf4 && second >= 0x90;
+    return is_too_long || is_surrogate || is_beyond ? 0 : size;
+}
+
+/// A JSON string (RFC 8259, section 7) with its quotes. A byte that is no UTF-8 becomes U+FFFD, so
+/// that the line can be read whatever others have sent.
 std::string quoted(std::string_view text) {
     std::string out = "\"";
-    for (unsigned char c : text) {
+    while (!text.empty()) {
+        const auto c = static_cast<unsigned char>(text[0]);
+        const size_t size = character_size(text);
         if (c == '"' || c == '\\')
-            (out += '\\') += static_cast<char>(c);
-        else if (c < 0x20)
+            (out += '\\') += text[0];
+        else if (c < 0x20 || c == 0x7f)
             out += format("\\u{:04x}", c);
+        else if (size == 0)
+            out += "\\ufffd";
         else
-            out += static_cast<char>(c);
+            out += text.substr(0, size);
+        text.remove_prefix(std::max<size_t>(size, 1));
     }
     return out += '"';
 }
 
 /// What others have named, a process or a container, is no command for a terminal and no line of
-/// its own.
-std::string on_one_line(std::string text) {
-    for (char& c : text)
-        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
-    return text;
+/// its own. Some commands are characters of two bytes, U+0080 to U+009F, or one such byte.
+std::string on_one_line(std::string_view text) {
+    std::string out;
+    out.reserve(text.size());
+    while (!text.empty()) {
+        const auto c = static_cast<unsigned char>(text[0]);
+        const size_t size = character_size(text);
+        const bool is_command =
+            c < 0x20 || c == 0x7f ||
+            (size == 2 && c == 0xc2 && static_cast<unsigned char>(text[1]) < 0xa0);
+        if (size == 0 || is_command)
+            out += '?';
+        else
+            out += text.substr(0, size);
+        text.remove_prefix(std::max<size_t>(size, 1));
+    }
+    return out;
 }
 
 std::string size_text(uint64_t bytes) {

@@ -2,9 +2,11 @@
 #include "telemetry/log.h"
 
 #include "support/catch.h"
+#include "support/json.h"
 
 using namespace proxify;
 using namespace proxify::telemetry;
+using proxify::test::parse_json_object;
 
 static SessionRecord record() {
     return {.id = 7,
@@ -62,6 +64,40 @@ TEST_CASE("what comes from outside cannot break a line of JSON") {
 TEST_CASE("what comes from outside is no line of its own, and no command for a terminal") {
     Happening odd{.level = Level::warn, .event = "odd", .message = "a\nb\x1b[2Jc", .fields = {}};
     CHECK(render(Format::text, moment, odd).ends_with(" warn  a?b?[2Jc"));
+}
+
+TEST_CASE("whatever bytes a line of JSON is to hold, it is JSON, and UTF-8") {
+    auto message_of = [](std::string bytes) {
+        Happening odd{.level = Level::info, .event = "odd", .message = bytes, .fields = {}};
+        const auto line = render(Format::json, moment, odd);
+        REQUIRE(parse_json_object(line));
+        const size_t begin = line.find(R"("message":")") + 11;
+        return line.substr(begin, line.size() - begin - 2);
+    };
+    CHECK(message_of("gr\xc3\xb6\xc3\x9f"
+                     "e \xe2\x82\xac \xf0\x9f\x98\x80") ==
+          "gr\xc3\xb6\xc3\x9f"
+          "e \xe2\x82\xac \xf0\x9f\x98\x80");
+    CHECK(message_of("\xff\x80z") == "\\ufffd\\ufffdz");
+    CHECK(message_of("cut \xe2\x82") == "cut \\ufffd\\ufffd");
+    CHECK(message_of("\xc0\xaf") == "\\ufffd\\ufffd");             // '/' in too many bytes
+    CHECK(message_of("\xe0\x9f\xbf") == "\\ufffd\\ufffd\\ufffd");  // the same in three
+    CHECK(message_of("\xed\xa0\x80") == "\\ufffd\\ufffd\\ufffd");  // half a pair
+    CHECK(message_of("\xf4\x90\x80\x80") == "\\ufffd\\ufffd\\ufffd\\ufffd");  // beyond the last one
+    for (int first = 0; first < 256; ++first)
+        for (int second = 0; second < 256; ++second)
+            message_of({static_cast<char>(first), static_cast<char>(second)});
+}
+
+TEST_CASE("commands for a terminal are none in any of the ways to write them") {
+    Happening odd{.level = Level::info,
+                  .event = "odd",
+                  .message =
+                      "a\xc2\x9b"
+                      "2Jb\x9b"
+                      "c\x7f, \xc3\xa4",
+                  .fields = {}};
+    CHECK(render(Format::text, moment, odd).ends_with(" info  a?2Jb?c?, \xc3\xa4"));
 }
 
 TEST_CASE("a level hides what is below it") {
