@@ -16,6 +16,7 @@
 #include "base/direction.h"
 #include "base/result.h"
 #include "pattern/pattern.h"
+#include "scan/scan.h"
 
 namespace proxify::config {
 
@@ -207,8 +208,8 @@ struct Element {
     OnError on_error = OnError::pass;
     uint64_t head = 0;  ///< it sees so many bytes of each way, and no more; 0 for all of them
 
-    LogLevel level = LogLevel::info;  ///< log, hexdump
-    std::string pattern;              ///< match: what is looked for
+    LogLevel level = LogLevel::info;       ///< log, hexdump
+    std::optional<scan::Pattern> pattern;  ///< match: what is looked for; set for those
     OnMatch on_match = OnMatch::close;
     std::string delimiter;   ///< match: ends what is dropped as one; empty for chunks
     std::string find, with;  ///< replace

@@ -49,15 +49,31 @@ bool has(Fields& fields, std::string_view key, Position at, std::string_view hin
     return false;
 }
 
+void read_stream_pattern_at(Fields& fields, std::optional<scan::Pattern>& out) {
+    std::string text;
+    if (!fields.text("pattern", 4096, text)) return;
+    auto understood = read_stream_pattern(text);
+    if (!understood)
+        return fields.not_understood(*fields.find("pattern"), "pattern", understood.error());
+    out = *std::move(understood);
+}
+
 void read_match(Fields& fields, Position at, Element& element) {
     if (has(fields, "pattern", at, R"(add a regular expression: pattern = "secret")"))
-        fields.text("pattern", 4096, element.pattern);
+        read_stream_pattern_at(fields, element.pattern);
     fields.choice("action", on_match_names, element.on_match);
     fields.text("delimiter", 64, element.delimiter);
     fields.duration("hold", {}, element.hold);
     if (auto* delimiter = fields.find("delimiter"); delimiter && element.on_match != OnMatch::drop)
         fields.problems().add(delimiter->at, "filters.delimiter: ends what action = \"drop\" drops",
                               "take it out, or write action = \"drop\"");
+    if (element.pattern && element.pattern->matches_only_at_end() &&
+        element.on_match == OnMatch::drop && element.delimiter.empty())
+        fields.problems().add(
+            fields.find("pattern")->at,
+            "filters.pattern: matches at the end of the stream only, when there is "
+            "nothing left to drop",
+            R"(add what ends a record, delimiter = "\n", or write action = "close")");
 }
 
 void read_replace(Fields& fields, Position at, Element& element) {

@@ -374,6 +374,14 @@ Understood<pattern::Pattern> read_pattern(std::string_view text) {
         "the syntax is RE2's: Perl's without what needs to look back"});
 }
 
+Understood<scan::Pattern> read_stream_pattern(std::string_view text) {
+    auto compiled = scan::Pattern::compile(text);
+    if (compiled) return *std::move(compiled);
+    return std::unexpected(
+        Complaint{format("{} cannot be looked for: {}", quoted(text), printable(compiled.error())),
+                  "the syntax is Hyperscan's: Perl's without what needs to look back or ahead"});
+}
+
 // ---- text for messages
 
 std::string listed(const std::vector<StatusRange>& ranges) {

@@ -56,6 +56,8 @@ Understood<std::string> read_hex(std::string_view text);
 
 /// A regular expression.
 Understood<pattern::Pattern> read_pattern(std::string_view text);
+/// The same, to be looked for in a stream.
+Understood<scan::Pattern> read_stream_pattern(std::string_view text);
 
 /// "200-399, 418"
 std::string listed(const std::vector<StatusRange>& ranges);

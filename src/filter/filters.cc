@@ -26,6 +26,7 @@ static std::shared_ptr<const Maker> make(const config::Element& spec,
         case Type::limit_bytes:
             return make_limit_bytes(spec);
         case Type::match:
+            return make_match(spec);
         case Type::lua:
             break;
     }

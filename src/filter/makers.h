@@ -16,5 +16,6 @@ std::shared_ptr<const Maker> make_count(std::shared_ptr<stats::Element> stats);
 std::shared_ptr<const Maker> make_replace(const config::Element& spec);
 std::shared_ptr<const Maker> make_rate(const config::Element& spec);
 std::shared_ptr<const Maker> make_limit_bytes(const config::Element& spec);
+std::shared_ptr<const Maker> make_match(const config::Element& spec);
 
 }  // namespace proxify::filter
