@@ -3,6 +3,8 @@
 #include <iterator>
 
 #include "base/format.h"
+#include "io/sim/bytes.h"
+#include "sim/elements.h"
 #include "sim/scenario.h"
 
 namespace proxify::test {
@@ -217,24 +219,55 @@ class Drawing {
         service.filters.clear();
         service.chunk_size = 1 + dice_.of_any_size(4999);
         if (dice_.chance(0.2)) return;
+        const bool lets_go_soon = dice_.chance(0.3);
         for (auto count = dice_.between(1, 4); count > 0; --count)
-            service.filters.push_back(element());
+            service.filters.push_back(element(lets_go_soon));
+        // Where letters that belong together went at several moments, it takes a plain chain to
+        // say what may have become of them.
+        if (lets_go_soon) service.filters.push_back(replacing(/*soon=*/true));
         for (size_t i = 0; i < service.filters.size(); ++i) {
             auto& made = service.filters[i];
             made.name = format("element-{}", i);
             if (dice_.chance(0.3)) made.direction = static_cast<Direction>(dice_.below(2));
         }
+        std::ranges::rotate(
+            service.filters,
+            service.filters.begin() + static_cast<ptrdiff_t>(dice_.below(service.filters.size())));
     }
 
-    config::Element element() {
+    config::Element element(bool is_plain) {
+        using Type = config::ElementType;
         config::Element made;
-        if (dice_.chance(0.5)) {
-            made.type = config::ElementType::count;
-            if (dice_.chance(0.5)) made.head = 1 + dice_.of_any_size(5000);
-        } else {
-            made.type = config::ElementType::limit_bytes;
-            made.bytes = 1 + dice_.of_any_size(50'000);
+        switch (dice_.below(is_plain ? 2 : 4)) {
+            case 0:
+                made.type = Type::count;
+                if (dice_.chance(0.5)) made.head = 1 + dice_.of_any_size(5000);
+                break;
+            case 1:
+                made.type = Type::rate;
+                made.bytes = 1000 + dice_.of_any_size(10'000'000);
+                made.burst = 1 + dice_.of_any_size(10'000);
+                made.per = static_cast<config::RatePer>(dice_.below(3));
+                break;
+            case 2:
+                made.type = Type::limit_bytes;
+                made.bytes = 1 + dice_.of_any_size(50'000);
+                break;
+            case 3:
+                return replacing(/*soon=*/false);
         }
+        return made;
+    }
+
+    config::Element replacing(bool soon) {
+        config::Element made;
+        made.type = config::ElementType::replace;
+        made.hold = soon ? 1us + dice_.up_to(test::soon) : Duration(1h);
+        const auto first = dice_.below(4);
+        for (auto count = dice_.between(2, 4); count > 0; --count)
+            made.find += static_cast<char>(io::sim::first_letter +
+                                           (soon ? first + made.find.size() : dice_.below(4)) % 4);
+        made.with = std::string(soon + dice_.of_any_size(40), 'x');
         return made;
     }
 
