@@ -389,7 +389,7 @@ TEST_CASE("every built-in element lets through what it should, byte for byte", "
     const std::string hexdump = R"({ type = "hexdump", head = 4096, level = "debug" })";
     const std::string log = R"({ type = "log", head = 65536, level = "debug" })";
     const std::string rate = R"({ type = "rate", bytes = "8GiB" })";
-    const std::string limit = R"({ type = "limit_bytes", bytes = "1TiB" })";
+    const std::string limit = R"({ type = "limit_bytes", bytes = "1024GiB" })";
     const std::string match = R"({ type = "match", pattern = "not to be found" })";
     const std::string count = R"({ type = "count" })";
     const Row rows[] = {
