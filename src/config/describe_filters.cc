@@ -11,7 +11,8 @@ namespace {
 using Type = ElementType;
 
 void say_match(const Element& element, std::string& out) {
-    out += format(" {}, {}", quoted(element.pattern->text()), name_of(element.on_match, on_match_names));
+    out += format(" {}, {}", quoted(element.pattern->text()),
+                  name_of(element.on_match, on_match_names));
     if (!element.delimiter.empty()) out += " up to " + quoted(element.delimiter);
 }
 

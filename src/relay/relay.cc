@@ -164,10 +164,9 @@ Task<> Relay::pump_through(Side from_side, filter::Flow& flow) {
         loop_.timers().disarm(hold);
         if (received.error == ECANCELED) co_return;
         const bool is_due = received.error == EAGAIN;
-        if (received.error != 0 && !is_due) {
-            gone(from_side, received.error);
-            co_return stop();
-        }
+        const bool is_gone = received.error != 0 && !is_due;
+        if (is_gone) gone(from_side, received.error);
+        // A reset is an end as well: what elements keep back came before it.
         const bool has_ended = received.chunk.empty() && !is_due;
         if (!is_due) last_activity_ = loop_.now();
 
@@ -200,6 +199,7 @@ Task<> Relay::pump_through(Side from_side, filter::Flow& flow) {
             }
             if (progress.state == State::closed) co_return end_by(progress);
         }
+        if (is_gone) co_return stop();
         if (has_ended) co_return finish(from_side);
     }
     co_await pump(from_side);
@@ -207,14 +207,16 @@ Task<> Relay::pump_through(Side from_side, filter::Flow& flow) {
 
 /// An element wants this direction to wait; nothing more is read meanwhile.
 Task<> Relay::wait(Side from_side, Received& received, Time until) {
+    if (stream(from_side).is_stopped()) co_return;
     stream(from_side).hold();
     received.chunk.park();
-    Signal stopped(loop_);
+    // Time does not go on within a turn: an element that asks for no wait at all gets one.
+    Sleep pause = loop_.sleep(std::max<Duration>(until - loop_.now(), 1ms));
     auto& waiting = waiting_[from_side == Side::client ? 0 : 1];
-    waiting = &stopped;
-    last_activity_ = until;  // who waits by our order is not idle
-    if (until > loop_.now()) co_await stopped.wait(until - loop_.now());
+    waiting = &pause;
+    co_await pause;
     waiting = nullptr;
+    last_activity_ = loop_.now();
 }
 
 void Relay::end_by(const filter::Progress& progress) {
@@ -304,8 +306,9 @@ void Relay::interrupt(Ending why) {
 void Relay::stop() {
     client_.stop();
     target_.stop();
-    for (Signal* waiting : waiting_)
-        if (waiting) waiting->raise();
+    // The pumps go on later, never in here: that may be the end of all that called us.
+    for (Sleep* waiting : waiting_)
+        if (waiting) waiting->cut_short();
 }
 
 Duration Relay::idle_limit() const {
@@ -314,6 +317,8 @@ Duration Relay::idle_limit() const {
 }
 
 void Relay::check_idle() {
+    // Who waits by our order is not idle.
+    if (waiting_[0] || waiting_[1]) last_activity_ = loop_.now();
     Time due = last_activity_ + idle_limit();
     if (due > loop_.now()) return loop_.timers().arm(idle_timer_, due);
     interrupt({.party = client_finished_ ? Party::silent_target : Party::silent_client,

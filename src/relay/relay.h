@@ -109,7 +109,7 @@ class Relay {
     bool client_reset_ = false;  ///< it is gone, with what was in flight
     bool target_reset_ = false;
     std::string_view ended_by_;
-    io::Signal* waiting_[2] = {};  ///< of each pump that an element has told to wait
+    io::Sleep* waiting_[2] = {};  ///< of each pump that an element has told to wait
 };
 
 }  // namespace proxify::relay

@@ -4,6 +4,7 @@
 
 #include "support/kernel_test.h"
 #include "support/pattern.h"
+#include "support/told.h"
 
 using namespace proxify::test;
 
@@ -17,30 +18,6 @@ Setup through_5001(const std::string& more = "") {
                 more + "\n",
             .flags = {"-b"}};
 }
-
-/// Collects what a handler wants to tell the test, which has to wait for it.
-template <class T>
-class Told {
-  public:
-    void tell(T value) {
-        std::lock_guard lock(mutex_);
-        value_ = std::move(value);
-    }
-    T get() {
-        if (!eventually([&] { return has_value(); }, 30s))
-            throw std::runtime_error("the target had nothing to tell within 30 s");
-        std::lock_guard lock(mutex_);
-        return *value_;
-    }
-
-  private:
-    bool has_value() {
-        std::lock_guard lock(mutex_);
-        return value_.has_value();
-    }
-    std::mutex mutex_;
-    std::optional<T> value_;
-};
 
 }  // namespace
 

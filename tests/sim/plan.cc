@@ -3,6 +3,8 @@
 #include <iterator>
 
 #include "base/format.h"
+#include "io/sim/bytes.h"
+#include "sim/elements.h"
 #include "sim/scenario.h"
 
 namespace proxify::test {
@@ -33,6 +35,7 @@ class Drawing {
         plan.shares.pipes_max = bulk_ ? dice_.below(4) : 0;
         if (bulk_) plan.ring.buffer_size = 4096;
         checked_ = dice_.chance(0.3);
+        has_elements_ = dice_.chance(0.4);
         plan.names["db.internal"] = {Endpoint{target_ip(0)},
                                      Endpoint{target_ip(dice_.below(target_count))}};
         for (uint64_t i = 0; i < target_count; ++i) plan.targets[target_ip(i)] = door();
@@ -214,7 +217,65 @@ class Drawing {
                                           .max_size = dice_.between(20000, 60000),
                                           .request_timeout = 1ms + dice_.up_to(200ms)};
         }
+        if (has_elements_) set_elements(service);
         config.services.push_back(service);
+    }
+
+    /// A chain, or none.
+    void set_elements(config::Service& service) {
+        service.filters.clear();
+        service.chunk_size = 1 + dice_.of_any_size(4999);
+        if (dice_.chance(0.2)) return;
+        const bool lets_go_soon = dice_.chance(0.3);
+        for (auto count = dice_.between(1, 4); count > 0; --count)
+            service.filters.push_back(element(lets_go_soon));
+        // Where letters that belong together went at several moments, it takes a plain chain to
+        // say what may have become of them.
+        if (lets_go_soon) service.filters.push_back(replacing(/*soon=*/true));
+        for (size_t i = 0; i < service.filters.size(); ++i) {
+            auto& made = service.filters[i];
+            made.name = format("element-{}", i);
+            if (dice_.chance(0.3)) made.direction = static_cast<Direction>(dice_.below(2));
+        }
+        std::ranges::rotate(
+            service.filters,
+            service.filters.begin() + static_cast<ptrdiff_t>(dice_.below(service.filters.size())));
+    }
+
+    config::Element element(bool is_plain) {
+        using Type = config::ElementType;
+        config::Element made;
+        switch (dice_.below(is_plain ? 2 : 4)) {
+            case 0:
+                made.type = Type::count;
+                if (dice_.chance(0.5)) made.head = 1 + dice_.of_any_size(5000);
+                break;
+            case 1:
+                made.type = Type::rate;
+                made.bytes = 1000 + dice_.of_any_size(10'000'000);
+                made.burst = 1 + dice_.of_any_size(10'000);
+                made.per = static_cast<config::RatePer>(dice_.below(3));
+                break;
+            case 2:
+                made.type = Type::limit_bytes;
+                made.bytes = 1 + dice_.of_any_size(50'000);
+                break;
+            case 3:
+                return replacing(/*soon=*/false);
+        }
+        return made;
+    }
+
+    config::Element replacing(bool soon) {
+        config::Element made;
+        made.type = config::ElementType::replace;
+        made.hold = soon ? 1us + dice_.up_to(test::soon) : Duration(1h);
+        const auto first = dice_.below(4);
+        for (auto count = dice_.between(2, 4); count > 0; --count)
+            made.find += static_cast<char>(io::sim::first_letter +
+                                           (soon ? first + made.find.size() : dice_.below(4)) % 4);
+        made.with = std::string(soon + dice_.of_any_size(40), 'x');
+        return made;
     }
 
     void add_ports(const config::Config& config, config::Service& service) {
@@ -262,7 +323,10 @@ class Drawing {
     void change(config::Config& config) {
         auto& services = config.services;
         auto& service = services[dice_.below(services.size())];
-        switch (dice_.below(9)) {
+        switch (dice_.below(has_elements_ ? 11 : 9)) {
+            case 9:
+            case 10:
+                return set_elements(service);
             case 8:
                 service.ejection.enabled = !service.ejection.enabled;
                 service.panic = static_cast<int>(dice_.between(0, 100));
@@ -296,6 +360,7 @@ class Drawing {
     Random dice_;
     double temper_;
     bool checked_ = false;
+    bool has_elements_ = false;
     bool bulk_ = false;
     int services_made_ = 0;
 };

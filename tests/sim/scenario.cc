@@ -9,6 +9,8 @@
 
 #include "base/format.h"
 #include "health/health.h"
+#include "io/sim/bytes.h"
+#include "sim/elements.h"
 #include "worker/worker.h"
 
 namespace proxify::test {
@@ -315,7 +317,9 @@ class Examination {
             const auto& record = kept_.records[i];
             about_ = format("session {} ({} {}), client {}", record.id, record.ending.letters(),
                             record.ending.reason, client->number);
-            examine_session(record, kept_.ended_at[i], *client, joined_to(*client, record));
+            const Connection* target = joined_to(*client, record);
+            service_ = chain_of(record, kept_.truly_ended_at[i], *client, target);
+            examine_session(record, kept_.ended_at[i], *client, target);
             examine_route(record, kept_.truly_ended_at[i], *client);
         }
         about_.clear();
@@ -416,8 +420,8 @@ class Examination {
         }
         claim(record.duration <= ended_at.time_since_epoch(), "a duration is one");
 
-        const bool relayed =
-            ending.stage == Stage::data || ending.stage == Stage::last || ending.is_normal();
+        const bool relayed = ending.stage == Stage::data || ending.stage == Stage::last ||
+                             ending.stage == Stage::filter || ending.is_normal();
         if (ending.is_normal()) {
             arrived_whole(client, target);
             if (target) arrived_whole(*target, &client);
@@ -447,13 +451,70 @@ class Examination {
         bool was_cut_short = was_down || ending.party == Party::operator_ ||
                              ending.party == Party::silent_client ||
                              ending.party == Party::silent_target;
-        if (relayed && was_cut_short && target) {
+        const bool may_have_waited = service_ && may_wait(*service_);
+        if (relayed && was_cut_short && target && !may_have_waited) {
             was_not_forgotten(client, *target);
             was_not_forgotten(*target, client);
         }
         if (ending.party == Party::resource && ending.stage != Stage::choose)
             claim(plan_.faults.no_socket > 0 || plan_.faults.no_source > 0,
                   "nothing runs out unless something is short");
+    }
+
+    /// The service as it was when the session began: its chain is the only one that both directions
+    /// can have gone through. Null when nothing in the plan changes bytes, or none were moved.
+    const config::Service* chain_of(const telemetry::SessionRecord& record, Time ended_at,
+                                    const Connection& client, const Connection* target) {
+        if (!world_.may_change_bytes || !target || !record.service) return nullptr;
+        for (size_t i = 0; i < past_.snapshots.size(); ++i) {
+            const auto& [snapshot, from] = past_.snapshots[i];
+            // A port that leaves keeps its service until its listener has been emptied.
+            const bool was_over = i + 1 < past_.snapshots.size() &&
+                                  past_.snapshots[i + 1].from < client.met_at &&
+                                  past_.snapshots[i + 1].snapshot->find(record.original_dst);
+            if (was_over || from > ended_at) continue;
+            for (const auto& service : snapshot->services())
+                if (service && service->name == *record.service &&
+                    may_have_gone_through(service->spec, record.ending, client, *target))
+                    return &service->spec;
+        }
+        claim(false, "what is sent is what one chain makes of what was read");
+        return nullptr;
+    }
+
+    /// An element ends the session when it has to, not otherwise, and what it let pass before is
+    /// sent.
+    static bool may_have_gone_through(const config::Service& service, const Ending& ending,
+                                      const Connection& client, const Connection& target) {
+        const std::string from_client = read_from(client), from_target = read_from(target);
+        const std::string to_client = sent_to(client), to_target = sent_to(target);
+        const Made all_to_target = made_of(from_client, service, Direction::to_target);
+        const Made all_to_client = made_of(from_target, service, Direction::to_client);
+        if (ending.is_normal() && (all_to_target.is_cut || all_to_client.is_cut)) return false;
+        if (ending.stage == Stage::filter &&
+            !(all_to_target.is_cut && to_target == all_to_target.bytes) &&
+            !(all_to_client.is_cut && to_client == all_to_client.bytes))
+            return false;
+        const bool is_all = ending.is_normal();
+        return may_be_made_of(from_client, to_target, is_all, service, Direction::to_target) &&
+               may_be_made_of(from_target, to_client, is_all, service, Direction::to_client);
+    }
+
+    static std::string read_from(const Connection& connection) {
+        std::string bytes(connection.in.read, '\0');
+        fill_from_stream(connection.in.id, 0, std::as_writable_bytes(std::span(bytes)));
+        return bytes;
+    }
+    static std::string sent_to(const Connection& connection) {
+        const auto& kept = connection.out.kept;
+        return {reinterpret_cast<const char*>(kept.data()), kept.size()};
+    }
+
+    /// Whether all that was read from one has been sent on, as its service would have it.
+    bool has_all_of(const Connection& from, const Connection& to) const {
+        if (!service_) return to.out.written == from.in.read;
+        return may_be_made_of(read_from(from), sent_to(to), /*is_all=*/true, *service_,
+                              from.with_client ? Direction::to_target : Direction::to_client);
     }
 
     /// After a normal end, all that `from` said was read and sent on, its end as well, and all
@@ -463,7 +524,7 @@ class Examination {
         if (from) {
             claim(from->in.fin_arrived && from->in.read == from->in.written,
                   "a normal end has read all that was said");
-            claim(to.out.written == from->in.written, "a normal end has sent on all that was said");
+            claim(has_all_of(*from, to), "a normal end has sent on all that was said");
         }
         if (to.far_reset || to.script.hears != Script::unlimited) return;  // it would not have it
         claim(to.out.fin_written && to.out.arrived == to.out.written,
@@ -475,8 +536,8 @@ class Examination {
     /// After any other end, who did not fail does not believe that all is well.
     void knows_what_it_missed(const Connection& to, const Connection& from) {
         if (to.far_reset || !to.saw_fin) return;
-        bool had_all = from.in.fin_arrived && from.in.read == from.in.written &&
-                       to.out.written == from.in.written;
+        bool had_all =
+            from.in.fin_arrived && from.in.read == from.in.written && has_all_of(from, to);
         claim(had_all, "a clean end is seen only by who has everything");
     }
 
@@ -533,9 +594,9 @@ class Examination {
         bool was_stopped = world_.jumped() > Duration(0);
         bool is_late = plan_.faults.late_max > 10ms;
         if (stays.far_reset || !is_quick || was_stopped || is_late) return;
-        if (!is_patient(stays)) return;
+        if (!is_patient(stays) || (service_ && may_wait(*service_))) return;
         claim(gone.in.read == gone.in.arrived, "what a side sent before its reset is read");
-        claim(stays.out.written == gone.in.read, "what a side sent before its reset is sent on");
+        claim(has_all_of(gone, stays), "what a side sent before its reset is sent on");
         claim(stays.out.arrived == stays.out.written,
               "what a side sent before its reset is delivered");
     }
@@ -556,6 +617,7 @@ class Examination {
     const Past& past_;
     const Time deadline_;
     std::vector<const Connection*> client_of_;  ///< of each record
+    const config::Service* service_ = nullptr;  ///< of the session that is examined
     std::vector<std::string> problems_;
     std::string about_;
 };
@@ -579,8 +641,8 @@ class Audit {
         std::map<std::string, uint64_t> ended, counted;
         for (const auto& record : records) {
             const Stage stage = record.ending.stage;
-            const bool was_joined =
-                stage == Stage::data || stage == Stage::last || stage == Stage::done;
+            const bool was_joined = stage == Stage::data || stage == Stage::last ||
+                                    stage == Stage::filter || stage == Stage::done;
             ++ended["sessions"];
             ++ended["durations"];
             ++ended[format("{} {}", record.ending.letters(), record.ending.reason)];
@@ -645,11 +707,22 @@ class Audit {
 
 }  // namespace
 
+static bool has_elements(const Plan& plan) {
+    auto has_some = [](const config::Config& config) {
+        return std::ranges::any_of(config.services,
+                                   [](const auto& service) { return !service.filters.empty(); });
+    };
+    return has_some(plan.config) || std::ranges::any_of(plan.reloads, [&](const auto& reload) {
+               return has_some(reload.config);
+           });
+}
+
 Outcome run(const Plan& plan, bool tracing) {
     seed_running = plan.seed;
     std::signal(SIGABRT, on_abort);
     World world(plan.seed, plan.faults, tracing);
     Kept kept(world);
+    world.may_change_bytes = has_elements(plan);
     Past past = Life(plan, world, kept).live();
     const size_t open_sockets = world.open_sockets();
     world.settle();

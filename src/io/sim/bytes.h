@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Streams of bytes that nobody has to keep: the first eight are the stream's id, every later word
 // is a hash of the id and its place. Whoever knows the id can make, or check, any part of it.
+//
+// A stream whose id has its highest bit set is made of four letters after the id, which has none of
+// them: whoever looks for a few letters in a row finds some.
 #pragma once
 
 #include <algorithm>
@@ -11,10 +14,14 @@
 
 namespace proxify::io::sim {
 
+inline constexpr uint64_t few_letters = uint64_t{1} << 63;
+inline constexpr uint8_t first_letter = 0xF0;
+
 inline uint64_t word_of_stream(uint64_t id, uint64_t index) {
     if (index == 0) return id;
     uint64_t x = (id ^ index) * 0x9E3779B97F4A7C15u;
-    return x ^ (x >> 29);
+    x ^= x >> 29;
+    return id & few_letters ? (x & 0x0303030303030303u) | 0xF0F0F0F0F0F0F0F0u : x;
 }
 
 /// Calls `use(place in the span, bytes of the stream, count)` for each word that `size` bytes from

@@ -227,7 +227,8 @@ void World::far_acts(Connection& connection) {
     if (uint64_t said = std::min<uint64_t>(sayable(), script.step); said > 0) {
         if (in.id == 0) {
             expect(streams_.size() < 65536, "two bytes name each stream of a run");
-            in.id = (mix(seed_ ^ streams_.size()) & ~uint64_t{0xffff}) | streams_.size();
+            in.id = (mix(seed_ ^ streams_.size()) & 0x7fffffffffff0000u) | streams_.size();
+            if (may_change_bytes) in.id = (in.id & 0x007f7f7f7f7fffffu) | few_letters;
             // An id of zero is no id.
             if (in.id == 0) in.id = uint64_t{1} << 16;
             streams_.push_back(&connection);
@@ -280,11 +281,12 @@ uint64_t World::room_to_send(const Connection& connection) const {
 void World::check_sent(Connection& connection, std::span<const std::byte> bytes) {
     Flow& out = connection.out;
     uint64_t at = out.written;
+    if (may_change_bytes) out.kept.insert(out.kept.end(), bytes.begin(), bytes.end());
     for (; at < 8 && !bytes.empty(); bytes = bytes.subspan(1)) {
         out.id |= std::to_integer<uint64_t>(bytes.front()) << (8 * at);
         if (++at == 2) learn_pair(connection);
     }
-    if (at < 2 || !connection.pair) return;
+    if (at < 2 || !connection.pair || may_change_bytes) return;
     const Flow& source = connection.pair->in;
     uint64_t known = at < 8 ? (uint64_t{1} << (8 * at)) - 1 : ~uint64_t{0};
     if (((out.id ^ source.id) & known) != 0 || !is_of_stream(source.id, at, bytes))
@@ -296,7 +298,9 @@ void World::check_sent(Connection& connection, std::span<const std::byte> bytes)
 /// The same for bytes that came through a pipe: made only when it matters.
 void World::check_spliced(Connection& connection, Connection& source, uint64_t offset,
                           uint64_t count) {
-    if (connection.pair == &source && offset == connection.out.written && offset >= 8) return;
+    if (connection.pair == &source && offset == connection.out.written && offset >= 8 &&
+        !may_change_bytes)
+        return;
     std::vector<std::byte> bytes(count);
     fill_from_stream(source.in.id, offset, bytes);
     check_sent(connection, bytes);
@@ -317,6 +321,7 @@ void World::learn_pair(Connection& connection) {
 
 /// What proxify has read and not yet sent on must be bounded, however slow the other side is.
 void World::check_parked(const Connection& source) {
+    if (may_change_bytes) return;  // what was read says nothing of what is to be sent
     uint64_t parked =
         source.in.read - source.in.in_pipes - (source.pair ? source.pair->out.written : 0);
     parked_max_ = std::max(parked_max_, parked);

@@ -101,10 +101,11 @@ struct Flow {
     bool fin_written = false;
     bool fin_arrived = false;
     bool fin_read = false;
-    uint64_t in_pipes = 0;  ///< of what was read
-    Time arrived_at{};      ///< when the last of it did
-    bool moving = false;    ///< an event to move it is due
-    bool cut = false;       ///< what has not arrived never will
+    uint64_t in_pipes = 0;             ///< of what was read
+    Time arrived_at{};                 ///< when the last of it did
+    bool moving = false;               ///< an event to move it is due
+    bool cut = false;                  ///< what has not arrived never will
+    std::vector<std::byte> kept = {};  ///< what was written, where proxify may change bytes
 };
 
 struct Connection {
@@ -169,6 +170,9 @@ class World {
     void steer(uint16_t port, uint16_t listener);
     /// Asked about the source of each dial to a steered port of this host.
     std::function<bool(const Address& source)> let_through = [](const Address&) { return false; };
+    /// What proxify sends is not what it has read: kept, to be looked at afterwards, instead of
+    /// checked on the spot. The first eight bytes of each stream stay as they are.
+    bool may_change_bytes = false;
     /// Lets everything arrive that is under way, after proxify has ended.
     void settle();
 
