@@ -19,7 +19,7 @@ Flow::Flow(Direction direction, size_t chunk_size, std::vector<Link*> links, OnF
 }
 
 void Flow::add_first(Link& link) {
-    expect(ended_ == 0 && !has_pending(), "an element is added before bytes come");
+    expect(!is_at_end_ && !has_pending(), "an element is added before bytes come");
     stages_.insert(stages_.begin(), {.link = &link, .left = everything});
     ++hungry_;
 }
