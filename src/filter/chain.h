@@ -66,6 +66,8 @@ class Flow {
 
     /// Nobody wants to see more, and nothing is kept back: bytes may go by.
     bool is_sated() const { return hungry_ == 0 && !has_pending(); }
+    /// Bytes wait between its elements: there is something to do without more of the input.
+    bool has_pending() const;
 
   private:
     /// An element, and what waits before it: bytes that an earlier one has passed or made.
@@ -76,7 +78,6 @@ class Flow {
         size_t taken = 0;  ///< of pending
     };
 
-    bool has_pending() const;
     Progress go_on(Bytes& input, Time now, Output& out);
     size_t show(size_t index, Bytes source, bool is_input, Time now, Output& out);
     Answer ask(Stage& stage, Bytes bytes, Time now, Buffer& made);

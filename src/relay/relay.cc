@@ -159,9 +159,14 @@ Task<> Relay::pump_through(Side from_side, filter::Flow& flow) {
     HoldTimer hold(loop_, from);
     while (!flow.is_sated()) {
         Received received;
-        if (Time until = flow.holds_until(); until != Time::max()) loop_.timers().arm(hold, until);
-        co_await from.receive(received);
-        loop_.timers().disarm(hold);
+        if (flow.has_pending()) {
+            received.error = EAGAIN;  // left there before the relay began: it comes first
+        } else {
+            if (Time until = flow.holds_until(); until != Time::max())
+                loop_.timers().arm(hold, until);
+            co_await from.receive(received);
+            loop_.timers().disarm(hold);
+        }
         if (received.error == ECANCELED) co_return;
         const bool is_due = received.error == EAGAIN;
         const bool is_gone = received.error != 0 && !is_due;

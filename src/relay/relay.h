@@ -43,6 +43,8 @@ class Relay {
     /// Ends it from outside, soon.
     void interrupt(Ending why);
 
+    /// Whether nothing has gone wrong so far.
+    bool is_well() const { return ending_.is_normal(); }
     /// The element that has ended it; empty when none has.
     std::string_view ended_by() const { return ended_by_; }
 

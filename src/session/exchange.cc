@@ -65,8 +65,8 @@ Ending lost_client(Stage stage, int error) {
 
 }  // namespace
 
-/// Sees first what comes from the target. Once that has come to its end, whoever asks the same can
-/// have it, be the session's own client as slow as it likes.
+/// Sees first what comes from the target. Once that has come to its end, and not by a reset,
+/// whoever asks the same can have it, be the session's own client as slow as it likes.
 class Session::Recorder final : public filter::Element {
   public:
     explicit Recorder(Session& session) : session_(session) {}
@@ -78,7 +78,7 @@ class Session::Recorder final : public filter::Element {
         cache::Lead& lead = session_.exchange_->lead;
         const uint64_t sent = session_.relay_->to_target();
         const uint64_t size = session_.exchange_->request_size();
-        if (sent == size)
+        if (sent == size && session_.relay_->is_well())
             lead.keep(now);
         else
             lead.give_up(sent > size ? cache::Loss::asked_more : cache::Loss::cut_off);

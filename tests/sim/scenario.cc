@@ -641,8 +641,10 @@ class Audit {
         std::map<std::string, uint64_t> ended, counted;
         for (const auto& record : records) {
             const Stage stage = record.ending.stage;
-            const bool was_joined = stage == Stage::data || stage == Stage::last ||
-                                    stage == Stage::filter || stage == Stage::done;
+            // Without a target a session has been answered from memory, or ended before.
+            const bool was_joined =
+                record.target && (stage == Stage::data || stage == Stage::last ||
+                                  stage == Stage::filter || stage == Stage::done);
             ++ended["sessions"];
             ++ended["durations"];
             ++ended[format("{} {}", record.ending.letters(), record.ending.reason)];

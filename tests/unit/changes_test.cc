@@ -173,11 +173,13 @@ TEST_CASE("a script that says something else is a change, though the file is the
         REQUIRE(config);
         return *config;
     };
-    const auto old = load("-- one\n"), same = load("-- one\n"), next = load("-- two\n");
+    const std::string one = "return { to_target = function() end }\n";
+    const auto old = load(one), same = load(one), next = load(one + "-- two\n");
     CHECK(old == same);
     CHECK(plan_text(control::plan_change(*running(old), same)) == "");
     CHECK(plan_text(control::plan_change(*running(old), next)) ==
-          "~ script a.lua of element lua of service web (live sessions keep the old one)\n");
+          "~ script " + (dir / "a.lua") +
+              " of element lua of service web (live sessions keep the old one)\n");
 }
 
 namespace {

@@ -332,14 +332,14 @@ TEST_CASE("all that is wrong with filters and a cache is said at once, each with
 
 TEST_CASE("a script is read from beside the file that names it, or from where its path says") {
     TempDir dir, elsewhere;
-    const std::string code = "-- says nothing\n";
+    const std::string code = "return { to_target = function() end }\n";
     write_file(dir / "a.lua", code);
     write_file(elsewhere / "b.lua", code);
     const auto file = dir / "targets.toml";
     auto lua =
         accept(one("type = 'lua', script = 'a.lua', memory = '64KiB', instructions = 1000"), file)
             .filters.at(0);
-    CHECK(lua.script == "a.lua");
+    CHECK(lua.script == dir / "a.lua");
     CHECK(lua.code == code);
     CHECK(lua.memory == 65536);
     CHECK(lua.instructions == 1000);
@@ -431,7 +431,7 @@ TEST_CASE("what is wrong with a cache is said where it is written, with a way ou
 
 TEST_CASE("filters are described in their order, one in a line, with what is not as usual") {
     TempDir dir;
-    write_file(dir / "a.lua", "-- says nothing\n");
+    write_file(dir / "a.lua", "return { to_target = function() end }\n");
     auto config = config::parse(service(R"(
         chunk_size = "64KiB"
         cache = { delimiter = "\n", max_request = 5, max_response = 6, request_timeout = "2s" }
