@@ -14,6 +14,12 @@ local longest = 4096
 local element = {}
 local line = ""
 
+local function is_forbidden(session)
+    local command = line:match("^%s*(%a*)"):upper()
+    if forbidden[command] then proxify.log(session.client .. " may not say " .. command) end
+    return forbidden[command]
+end
+
 function element.to_target(chunk, session)
     line = line .. chunk
     if not line:find("\n", 1, true) then
@@ -23,18 +29,13 @@ function element.to_target(chunk, session)
         end
         return ""                       -- nothing goes on yet
     end
-
-    local command = line:match("^%s*(%a*)"):upper()
-    if forbidden[command] then
-        proxify.log(session.client .. " may not say " .. command)
-        return proxify.close
-    end
+    if is_forbidden(session) then return proxify.close end
     return line, proxify.enough         -- all that was kept back; the rest need not be shown
 end
 
--- The client has ended without a newline: what was kept back goes on.
+-- The client has ended without a newline, or the line is long done.
 function element.finish(direction, session)
-    if direction == "to_target" and not line:find("\n", 1, true) then
+    if direction == "to_target" and not line:find("\n", 1, true) and not is_forbidden(session) then
         return line
     end
 end

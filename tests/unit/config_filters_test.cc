@@ -457,7 +457,9 @@ TEST_CASE("filters are described in their order, one in a line, with what is not
         "            rate 1MiB/s per source, 4KiB at once\n"
         "            limit_bytes 1000B, to_target only, close on error\n"
         "            audit: log, level debug, the first 16B\n"
-        "            lua a.lua, memory 2MiB, 5000 instructions\n"
+        "            lua " +
+        (dir / "a.lua") +
+        ", memory 2MiB, 5000 instructions\n"
         "            hexdump\n"
         "            count\n"
         "  chunks    of at most 64KiB\n"
