@@ -2,11 +2,6 @@
 // libFuzzer: no text crashes config::parse(), and what it accepts can be described and is within
 // the bounds that the rest of the program relies on. A text may name scripts; parse() reads regular
 // files of at most 8 MiB only, so no name can make the fuzzer wait.
-//
-//     clang++-19 -std=c++23 -g -O1 -D_GNU_SOURCE -fsanitize=fuzzer,address,undefined -Isrc \
-//         -I/usr/include/lua5.4 tests/fuzz/config_fuzz.cc src/{config,base,pattern,lua}/*.cc \
-//         -lfmt -lre2 -llua5.4 -o /tmp/config_fuzz
-//     mkdir -p /tmp/corpus && cp targets.toml /tmp/corpus && /tmp/config_fuzz /tmp/corpus
 #include <cstddef>
 #include <cstdint>
 #include <string_view>

@@ -1,11 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // libFuzzer: no script and no bytes crash the room `lua`, leak, last, or take more than their
 // memory; and our patterns match as Lua's own do.
-//
-//     clang++-19 -std=c++23 -g -O1 -D_GNU_SOURCE -fsanitize=fuzzer,address,undefined -Isrc \
-//         -I/usr/include/lua5.4 tests/fuzz/lua_fuzz.cc src/lua/*.cc -lfmt -llua5.4 -o /tmp/lua_fuzz
-//     mkdir -p /tmp/corpus && cp docs/elements/*.lua /tmp/corpus
-//     /tmp/lua_fuzz -timeout=5 -max_len=2000 /tmp/corpus
 #include <cstddef>
 #include <cstdint>
 #include <lua.hpp>

@@ -2,11 +2,6 @@
 // libFuzzer: what an element `match` lets go does not depend on how its input is cut, and holds no
 // match. The input says which pattern (one of a list, or its own), what a match does, the
 // delimiter and the cuts; the rest of it are the bytes.
-//
-//     clang++-19 -std=c++23 -g -O1 -D_GNU_SOURCE -DFMT_HEADER_ONLY
-//     -fsanitize=fuzzer,address,undefined \
-//         -Isrc tests/fuzz/match_fuzz.cc src/filter/match.cc src/scan/*.cc -lhs -o /tmp/match_fuzz
-//     mkdir -p /tmp/corpus && /tmp/match_fuzz /tmp/corpus
 #include <cstddef>
 #include <cstdint>
 #include <map>

@@ -1,13 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // libFuzzer: the element replace, given its bytes in any pieces, makes the same of them as the
 // plain model in support/naive.h, keeps back no more than it must, and lets that go when it is due.
-//
-//     clang++-19 -std=c++23 -g -O1 -D_GNU_SOURCE -DFMT_HEADER_ONLY
-//     -fsanitize=fuzzer,address,undefined \
-//         -Isrc -Itests tests/fuzz/replace_fuzz.cc src/filter/chain.cc src/filter/replace.cc \
-//         src/base/*.cc -o /tmp/replace_fuzz
-//     mkdir -p /tmp/corpus && /tmp/replace_fuzz -max_total_time=60 /tmp/corpus
-//
 // The input: how long `find` is (1 to 16), how long `with` is (0 to 15), both of them, and then
 // pieces, each behind a number: below 64 it is the length, from 64 on a multiple of 16 is. One with
 // its upper bit set lets what is kept back become due first.
