@@ -680,17 +680,16 @@ TEST_CASE(
     CHECK(polite.receive_exactly(5) == "hello");
     const size_t before = proxify.process().resident_bytes();
 
-    std::atomic<bool> is_over = false;
     std::atomic<int> answered = 0;
     std::string problem;
     std::mutex problem_lock;
-    std::vector<std::thread> greedy_ones;
+    std::vector<std::jthread> greedy_ones;
     for (const std::string& says : {"loop", "backtrack", "eat"})
-        greedy_ones.emplace_back([&, says] {
+        greedy_ones.emplace_back([&, says](std::stop_token stop) {
             try {
                 // One after the other, so that there is always one to run.
                 Stream client = Stream::dial(ns, "127.0.0.1:5001");
-                while (!is_over) {
+                while (!stop.stop_requested()) {
                     client.send(says);
                     if (client.receive_exactly(says.size()) != says)
                         throw std::runtime_error("not what was sent");
@@ -711,8 +710,8 @@ TEST_CASE(
         longest = std::max(longest, std::chrono::duration_cast<Millis>(now() - began));
         most = std::max(most, proxify.process().resident_bytes());
     }
-    is_over = true;
-    for (auto& thread : greedy_ones) thread.join();
+    for (auto& one : greedy_ones) one.request_stop();
+    greedy_ones.clear();
     std::cout << "beside greedy scripts: answered within " << longest.count() << " ms, "
               << (most - std::min(most, before)) / 1024 << " KiB more\n";
     CHECK(problem == "");
