@@ -17,11 +17,14 @@ struct Kind {
     const char* keys;
 };
 
+// One in 256 messages ends in what may be the beginning of what is replaced, and is held: for a
+// moment only, or most connections would be waiting instead of doing what is measured.
 constexpr Kind kinds[] = {
     {"none", "none", ""},
     {"count", "count", "filters = [{ type = \"count\" }]\n"},
     {"replace", "replace, no hit",
-     "filters = [{ type = \"replace\", find = \"not to be found\", with = \"found\" }]\n"},
+     "filters = [{ type = \"replace\", find = \"not to be found\", with = \"found\", "
+     "hold = \"1ms\" }]\n"},
     {"match", "match, no hit", "filters = [{ type = \"match\", pattern = \"not to be found\" }]\n"},
     {"log", "log, not shown", "filters = [{ type = \"log\", level = \"debug\" }]\n"},
     {"rate", "rate, never reached", "filters = [{ type = \"rate\", bytes = \"1024GiB\" }]\n"},
