@@ -143,11 +143,12 @@ size_t Flow::show(size_t index, Bytes source, bool is_input, Time now, Output& o
 /// has taken note.
 Answer Flow::ask(Stage& stage, Bytes bytes, Time now, Buffer& made) {
     Answer answer = stage.link->element->see(direction_, bytes, now, made);
-    judge(stage, answer);
+    judge(stage, answer, now);
     return answer;
 }
 
-void Flow::judge(Stage& stage, Answer& answer) {
+void Flow::judge(Stage& stage, Answer& answer, Time now) {
+    if (answer.took_long) waits_until_ = now;
     if (answer.verdict == Verdict::pass) return;
     stats::Element::Way uncounted;
     auto& stats = stage.link->stats ? stage.link->stats->of(direction_) : uncounted;
@@ -194,7 +195,7 @@ void Flow::end(size_t index, Time now, Output& out) {
     Buffer made;
     Answer answer = stage.link->element->end(direction_, now, made);
     expect(answer.verdict != Verdict::wait, "an element does not wait at the end");
-    judge(stage, answer);
+    judge(stage, answer, now);
     if (answer.verdict != Verdict::close) hand_on(index, made, out);
 }
 

@@ -32,7 +32,7 @@ struct Progress {
     enum class State {
         hungry,  ///< all of the input has been dealt with; after finish(), all there will ever be
         full,    ///< there is much to be sent; go on afterwards
-        wait,    ///< go on at `until`
+        wait,    ///< go on at `until`, in a later turn in any case
         closed,  ///< an element has ended the session, and all that went on before has come out
     };
     State state = State::hungry;
@@ -81,7 +81,7 @@ class Flow {
     Progress go_on(Bytes& input, Time now, Output& out);
     size_t show(size_t index, Bytes source, bool is_input, Time now, Output& out);
     Answer ask(Stage& stage, Bytes bytes, Time now, Buffer& made);
-    void judge(Stage& stage, Answer& answer);
+    void judge(Stage& stage, Answer& answer, Time now);
     void close(const Stage& stage, const char* reason);
     void cut_off();
     void end(size_t index, Time now, Output& out);

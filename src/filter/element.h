@@ -56,6 +56,7 @@ struct Answer {
     const char* reason = "";  ///< of close: a constant of the program, for the session's log line
     std::string error = {};   ///< of fail: for the log
     bool has_enough = false;  ///< it wants to see no more of this direction
+    bool took_long = false;   ///< others are to have their turn before the next bytes
 };
 
 /// How much of a direction an element is to see: the hungriest one of a chain decides how its bytes

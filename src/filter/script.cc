@@ -22,7 +22,9 @@ class ScriptElement final : public Element, public lua::Listener {
 
     Answer see(Direction direction, Bytes bytes, Time, Buffer& out) override {
         if (!compiled_.script) return {.verdict = Verdict::fail, .error = compiled_.why};
-        return to_answer(state().see(direction, text_of(bytes)), out);
+        Answer answer = to_answer(state().see(direction, text_of(bytes)), out);
+        answer.took_long = count_work();
+        return answer;
     }
 
     Answer end(Direction direction, Time, Buffer& out) override {
@@ -33,6 +35,15 @@ class ScriptElement final : public Element, public lua::Listener {
     }
 
   private:
+    /// Whether so much was done since others had their turn that they are to have it.
+    bool count_work() {
+        constexpr uint64_t a_call = 500, a_turn = 100'000;  // half a millisecond or so
+        worked_ += a_call + state_->spent();
+        if (worked_ < a_turn) return false;
+        worked_ = 0;
+        return true;
+    }
+
     lua::State& state() {
         if (!state_)
             state_.emplace(*compiled_.script,
@@ -80,6 +91,7 @@ class ScriptElement final : public Element, public lua::Listener {
     std::string_view name_;
     Facts facts_;
     std::optional<lua::State> state_;
+    uint64_t worked_ = 0;  ///< instructions
 };
 
 class ScriptMaker final : public Maker {

@@ -174,6 +174,10 @@ State::~State() {
     if (state_) lua_close(state_);
 }
 
+uint64_t State::spent() const {
+    return static_cast<uint64_t>(script_.limits_.instructions) - meter_->left();
+}
+
 size_t State::memory() const {
     return meter_->memory();
 }

@@ -94,7 +94,8 @@ class State {
     /// Calls finish(direction), if the script has it; does not say drop.
     Outcome finish(Direction direction);
 
-    size_t memory() const;  ///< bytes
+    size_t memory() const;   ///< bytes
+    uint64_t spent() const;  ///< instructions of the last call, to the nearest thousands
     /// Why it could not begin; empty when it could.
     const std::string& failure() const { return failure_; }
 

@@ -11,6 +11,10 @@ using namespace io;
 /// How long bytes that were taken before a reset may need to reach the other side.
 static constexpr Duration flush_max = 2s;
 
+/// So much of what elements make may be sent in one turn: of an element that makes much of little
+/// and a reader that takes it all there might be no end.
+static constexpr uint64_t made_max = 1 << 20;
+
 /// So much without a pause is bulk. Less is not worth the change, and messages back and forth never
 /// come to it: between them there is nothing to read.
 static constexpr size_t bulk = 128 * 1024;
@@ -175,10 +179,12 @@ Task<> Relay::pump_through(Side from_side, filter::Flow& flow) {
         const bool has_ended = received.chunk.empty() && !is_due;
         if (!is_due) last_activity_ = loop_.now();
 
+        uint64_t pause_at = way.bytes + made_max;
         for (filter::Progress progress{.state = State::full}; progress.state != State::hungry;) {
-            if (progress.state == State::wait) {
+            if (progress.state == State::wait || way.bytes >= pause_at) {
                 co_await wait(from_side, received, progress.until);
                 if (from.is_stopped()) co_return;
+                pause_at = way.bytes + made_max;
             }
             filter::Bytes input = received.chunk.bytes();
             progress = is_due      ? flow.release(loop_.now(), out)
@@ -210,7 +216,8 @@ Task<> Relay::pump_through(Side from_side, filter::Flow& flow) {
     co_await pump(from_side);
 }
 
-/// An element wants this direction to wait; nothing more is read meanwhile.
+/// An element wants this direction to wait, or others are to have their turn; nothing more is read
+/// meanwhile, so whether the side is still there has to be asked.
 Task<> Relay::wait(Side from_side, Received& received, Time until) {
     if (stream(from_side).is_stopped()) co_return;
     stream(from_side).hold();
@@ -222,6 +229,10 @@ Task<> Relay::wait(Side from_side, Received& received, Time until) {
     co_await pause;
     waiting = nullptr;
     last_activity_ = loop_.now();
+    if (!stream(from_side).is_stopped() && !stream(from_side).is_connected()) {
+        gone(from_side, ECONNRESET);
+        stop();
+    }
 }
 
 void Relay::end_by(const filter::Progress& progress) {

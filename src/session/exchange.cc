@@ -205,11 +205,11 @@ Task<Ending> Session::read_request(bool& is_whole) {
     co_return interrupted_ ? *interrupted_ : ending;
 }
 
-/// An element wants us to wait.
+/// An element wants us to wait, or others to have their turn.
 Task<> Session::pause(Time until) {
     Signal interrupted(around_.loop);
     turn_ = &interrupted;
-    if (until > around_.loop.now()) co_await interrupted.wait(until - around_.loop.now());
+    co_await interrupted.wait(std::max<Duration>(until - around_.loop.now(), 1ms));
     turn_ = nullptr;
 }
 
