@@ -229,7 +229,9 @@ Task<> Relay::wait(Side from_side, Received& received, Time until) {
     co_await pause;
     waiting = nullptr;
     last_activity_ = loop_.now();
-    if (!stream(from_side).is_stopped() && !stream(from_side).is_connected()) {
+    // Once both sides have finished, a connection that is over is no sign.
+    const bool has_told = from_side == Side::client ? target_finished_ : client_finished_;
+    if (!has_told && !stream(from_side).is_stopped() && !stream(from_side).is_connected()) {
         gone(from_side, ECONNRESET);
         stop();
     }
