@@ -76,7 +76,7 @@ void count(stats::Target& stats, const Outcome& outcome) {
 }  // namespace
 
 void Health::follow(const routing::Snapshot& snapshot) {
-    std::map<const balance::Target*, std::shared_ptr<Check>> before;
+    Checks before;
     before.swap(checks_);
     services_.clear();
     for (const auto& service : snapshot.services())
@@ -105,11 +105,12 @@ void Health::follow(const routing::Snapshot& snapshot) {
                 check->verdict.continue_from(known->second->verdict);
                 check->warned_at = known->second->warned_at;
             }
+            check->number = ++checks_made_;
             checks_[target.get()] = check;
             loop_.spawn(run(check));
         }
     }
-    for (auto& [target, check] : before) end(*check);
+    end(before);
     forget_stories();
     for (const auto& [name, service] : services_) {
         look_for_panic(*service);
@@ -232,14 +233,20 @@ void Health::warn_of_certificate(Check& check, const Outcome& outcome) {
 
 void Health::stop() {
     ejections_.stop();
-    for (auto& [target, check] : checks_) end(*check);
+    end(checks_);
     checks_.clear();
 }
 
-void Health::end(Check& check) {
-    check.stopping = true;
-    if (check.probe) check.probe->cancel();
-    check.wake.raise();
+/// The oldest first: where a target stands in memory is no order that a seed could repeat.
+void Health::end(const Checks& checks) {
+    std::vector<std::shared_ptr<Check>> in_order;
+    for (const auto& [target, check] : checks) in_order.push_back(check);
+    std::ranges::sort(in_order, {}, &Check::number);
+    for (const auto& check : in_order) {
+        check->stopping = true;
+        if (check->probe) check->probe->cancel();
+        check->wake.raise();
+    }
 }
 
 /// A tenth more or less, so that the checks of many targets, or of many proxies, do not march in

@@ -105,6 +105,7 @@ class Health {
               target(std::move(whose)),
               verdict(spec.rise, spec.fall, spec.initially_up || target->up),
               wake(loop) {}
+        uint64_t number = 0;  ///< in the order in which they were made
         Subject subject;
         config::HealthSpec spec;
         std::shared_ptr<balance::Target> target;
@@ -122,7 +123,8 @@ class Health {
     void forget_stories();
     void look_for_panic(const routing::Service& service);
     void warn_of_certificate(Check& check, const Outcome& outcome);
-    static void end(Check& check);
+    using Checks = std::map<const balance::Target*, std::shared_ptr<Check>>;
+    static void end(const Checks& checks);
     Duration with_jitter(Duration interval);
 
     io::Loop& loop_;
@@ -130,7 +132,8 @@ class Health {
     Common common_;
     OnChange on_change_;
     std::map<std::string, std::shared_ptr<const routing::Service>> services_;
-    std::map<const balance::Target*, std::shared_ptr<Check>> checks_;
+    Checks checks_;
+    uint64_t checks_made_ = 0;
     std::map<const balance::Target*, Story> stories_;  ///< of targets that are followed
     Ejections ejections_;
 };

@@ -460,7 +460,9 @@ struct ChainRun {
         filter::Bytes input = filter::bytes_of(bytes);
         state = {.state = filter::Progress::State::full};
         std::string all;
-        while (state.state == filter::Progress::State::full) {
+        while (state.state == filter::Progress::State::full ||
+               state.state == filter::Progress::State::wait) {
+            pauses += state.state == filter::Progress::State::wait;
             state = chain->flow(direction).run(input, Time{}, out);
             all += take();
         }
@@ -481,6 +483,7 @@ struct ChainRun {
     std::unique_ptr<filter::Chain> chain;
     filter::Output out;
     filter::Progress state;
+    int pauses = 0;  ///< in which others have their turn
 };
 
 }  // namespace
@@ -586,6 +589,23 @@ TEST_CASE("sessions keep the script they began with, and a changed file is anoth
         chain->flow(to_target).run(input, Time{}, out);
         CHECK(filter::text_of(out.bytes()) == text);
     }
+}
+
+TEST_CASE("a script that works long lets others have their turn between two chunks") {
+    auto working = [](int times) {
+        return element_of(
+            format("return {{to_target = function() for i = 1, {} do end end}}", times));
+    };
+    ChainRun quick({working(1)}, 10);
+    CHECK(quick.through(std::string(100, 'x')).size() == 100);
+    CHECK(quick.pauses == 0);
+    ChainRun slow({working(200'000)}, 10);
+    CHECK(slow.through(std::string(100, 'x')).size() == 100);
+    CHECK(slow.pauses == 10);
+    // Many small pieces are much work as well.
+    ChainRun small({working(1)}, 1);
+    CHECK(small.through(std::string(32 * 1024, 'x')).size() == 32 * 1024);
+    CHECK(small.pauses > 100);
 }
 
 TEST_CASE("the examples of the documentation do what their headers say") {
