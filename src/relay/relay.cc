@@ -222,8 +222,8 @@ Task<> Relay::wait(Side from_side, Received& received, Time until) {
     if (stream(from_side).is_stopped()) co_return;
     stream(from_side).hold();
     received.chunk.park();
-    // Time does not go on within a turn: an element that asks for no wait at all gets one.
-    Sleep pause = loop_.sleep(std::max<Duration>(until - loop_.now(), 1ms));
+    // Time does not go on within a turn, so this is another one in any case.
+    Sleep pause = loop_.sleep(std::max<Duration>(until - loop_.now(), 1ns));
     auto& waiting = waiting_[from_side == Side::client ? 0 : 1];
     waiting = &pause;
     co_await pause;

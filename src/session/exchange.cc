@@ -209,7 +209,7 @@ Task<Ending> Session::read_request(bool& is_whole) {
 Task<> Session::pause(Time until) {
     Signal interrupted(around_.loop);
     turn_ = &interrupted;
-    co_await interrupted.wait(std::max<Duration>(until - around_.loop.now(), 1ms));
+    co_await interrupted.wait(std::max<Duration>(until - around_.loop.now(), 1ns));
     turn_ = nullptr;
 }
 

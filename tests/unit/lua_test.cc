@@ -6,6 +6,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/format.h"
 #include "config/config.h"
 #include "filter/filters.h"
 #include "lua/script.h"
