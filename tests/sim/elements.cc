@@ -45,6 +45,13 @@ Made made_of(std::string stream, const config::Service& service, Direction direc
             made.bytes.resize(element->bytes);
             made.is_cut = true;
         }
+        // The pattern is the letters themselves; the last of them does not go on.
+        if (element->type == Type::match)
+            if (const size_t found = made.bytes.find(element->pattern->text());
+                found != std::string::npos) {
+                made.bytes.resize(found + element->pattern->text().size() - 1);
+                made.is_cut = true;
+            }
     }
     return made;
 }

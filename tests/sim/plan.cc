@@ -245,7 +245,7 @@ class Drawing {
     config::Element element(bool is_plain) {
         using Type = config::ElementType;
         config::Element made;
-        switch (dice_.below(is_plain ? 2 : 4)) {
+        switch (dice_.below(is_plain ? 2 : 5)) {
             case 0:
                 made.type = Type::count;
                 if (dice_.chance(0.5)) made.head = 1 + dice_.of_any_size(5000);
@@ -262,8 +262,21 @@ class Drawing {
                 break;
             case 3:
                 return replacing(/*soon=*/false);
+            case 4:
+                // Of so few letters that some streams have them soon and some never.
+                made.type = Type::match;
+                made.pattern = scan::Pattern::compile(letters(dice_.between(2, 8))).value();
+                break;
         }
         return made;
+    }
+
+    /// Such as streams are made of.
+    std::string letters(uint64_t count) {
+        std::string text;
+        while (text.size() < count)
+            text += static_cast<char>(io::sim::first_letter + dice_.below(4));
+        return text;
     }
 
     config::Element replacing(bool soon) {
