@@ -209,7 +209,7 @@ int call_original(lua_State* L) {
 }
 
 void charge_turns(lua_State* L, unsigned long long count) {
-    if (count >= 4) Meter::of(L).charge(L, count / 4);
+    Meter::of(L).charge_turns(L, count);
 }
 
 void open_library(lua_State* L) {
