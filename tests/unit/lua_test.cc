@@ -408,6 +408,22 @@ TEST_CASE("a step costs a quarter of an instruction, wherever it is taken") {
     CHECK_THAT(plain.text("401"), Contains("this takes more than 100000 instructions"));
 }
 
+TEST_CASE("a script has no weak tables, whenever it asks for one") {
+    constexpr auto sentence =
+        "upper.lua: a script may have no weak tables (__mode); set a field to nil to let go of it";
+    CHECK(refusal(with_body("setmetatable({}, {__mode = 'k'})")) == sentence);
+    CHECK(refusal(with_body("local m = {} setmetatable({}, m) m.__mode = 'k'")) == sentence);
+    CHECK(refusal(with_body("local m = {} setmetatable({}, m) m['\\95_mode'] = 'k'")) == sentence);
+    CHECK(refusal(with_body("local m = {} setmetatable({}, m) rawset(m, '__mode', 'v')")) ==
+          sentence);
+    // A name that is put together is seen where it is used.
+    CHECK_THAT(Run::of_body("setmetatable({}, {['__' .. 'mode'] = 'k'})").text("x"),
+               StartsWith("(fail) upper.lua:3: a script may have no weak tables (__mode)"));
+    // What only looks like it is nothing of the kind.
+    CHECK(refusal(with_body("-- no __mode here\nlocal __mode, my__mode = 1, '__model'")) == "");
+    CHECK(value_of("getmetatable(setmetatable({}, {mode = 'k'})).mode") == "k");
+}
+
 TEST_CASE("failures are told with the place, and why") {
     CHECK_THAT(Run::of_body("\n\nerror('too much')").text("x"),
                StartsWith("(fail) upper.lua:5: too much"));
