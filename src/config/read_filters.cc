@@ -132,7 +132,7 @@ void read_rate(Fields& fields, Position at, Element& element) {
 }
 
 void read_lua(Fields& fields, Position at, Element& element) {
-    fields.size("memory", {64 << 10, 1 << 30}, element.memory);
+    fields.size("memory", {64 << 10, 64 << 20}, element.memory);
     fields.count("instructions", {1000, 1'000'000'000}, element.instructions);
     if (has(fields, "script", at, R"(add the path of a file: script = "upper.lua")"))
         fields.text("script", 4096, element.script);

@@ -5,7 +5,8 @@
 //  - io, os, package, require, debug, load, loadfile, dofile, print, warn: a script touches nothing
 //    but the bytes it is shown;
 //  - coroutine: the instructions in a coroutine would not be counted;
-//  - collectgarbage, string.dump, and __gc, whose functions run where nothing is counted.
+//  - collectgarbage, string.dump, and __gc, whose functions run where nothing is counted;
+//  - weak tables (__mode), which Lua may take quadratic time to collect, uncounted.
 //
 // string.find, match, gmatch and gsub are our own (lua/strings.cc), and table.sort (lua/tables.cc).
 #pragma once
@@ -13,6 +14,9 @@
 struct lua_State;
 
 namespace proxify::lua {
+
+constexpr char no_weak_tables[] =
+    "a script may have no weak tables (__mode); set a field to nil to let go of it";
 
 /// Opens it in a state of a Meter. Raises errors of Lua.
 void open_library(lua_State* state);

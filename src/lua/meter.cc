@@ -40,6 +40,7 @@ Meter& Meter::of(lua_State* state) {
 
 void Meter::refill(lua_State* state) {
     left_ = instructions_max_;
+    turns_ = 0;
     began_ = -1;
     is_spent_ = is_late_ = was_refused_memory_ = false;
     watch(state);
@@ -54,6 +55,16 @@ void Meter::charge(lua_State* state, uint64_t instructions) {
     is_spent_ = true;
     hurry();
     raise(state, 1);
+}
+
+void Meter::charge_turns(lua_State* state, uint64_t turns) {
+    uint64_t instructions = turns / turns_per_instruction;
+    turns_ += turns % turns_per_instruction;
+    if (turns_ >= turns_per_instruction) {
+        turns_ -= turns_per_instruction;
+        ++instructions;
+    }
+    if (instructions > 0) charge(state, instructions);
 }
 
 /// Sets when Lua is to report next.

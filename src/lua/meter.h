@@ -35,6 +35,10 @@ class Meter {
     void refill(lua_State* state);
     /// Work of so many instructions. Raises an error of Lua when there are not so many left.
     void charge(lua_State* state, uint64_t instructions);
+    /// Turns of a loop, of which so many take about as long as an instruction. Those that are too
+    /// few to make one are kept until there are more: a loop may come here at each of its turns.
+    void charge_turns(lua_State* state, uint64_t turns);
+    static constexpr uint64_t turns_per_instruction = 4;
 
     uint64_t left() const { return left_ > 0 ? static_cast<uint64_t>(left_) : 0; }
     bool is_spent() const { return is_spent_; }
@@ -57,6 +61,7 @@ class Meter {
     size_t memory_ = 0;
     size_t large_ = 0;    ///< bytes of it in large blocks
     int64_t left_ = 0;    ///< instructions
+    uint64_t turns_ = 0;  ///< not charged yet: less than an instruction
     int interval_ = 0;    ///< of the reports; 0 when the next instruction is to report
     int64_t began_ = -1;  ///< the thread's time at the first report; -1 before it
     bool is_spent_ = false;

@@ -135,6 +135,7 @@ const char* Matcher::choose(const char* at, const char* item) {
 }
 
 const char* Matcher::open(const char* at, const char* rest, ptrdiff_t kind) {
+    if (!take(1)) return nullptr;
     if (count_ == captures_max) return fail("the pattern has more than 32 captures");
     captures_[count_++] = {at, kind};
     const char* end = go(at, rest);
@@ -143,6 +144,7 @@ const char* Matcher::open(const char* at, const char* rest, ptrdiff_t kind) {
 }
 
 const char* Matcher::close(const char* at, const char* rest) {
+    if (!take(1)) return nullptr;
     int index = count_ - 1;
     while (index >= 0 && captures_[index].length != Capture::open) --index;
     if (index < 0) return fail("the pattern has a ) without its (");
@@ -193,7 +195,8 @@ const char* Matcher::again(const char* at, char digit) {
         return fail("the pattern asks for a capture that is not there, or not closed");
     const auto [start, length] = captures_[index];
     if (length == Capture::position || end_ - at < length) return nullptr;
-    if (!take(static_cast<uint64_t>(length))) return nullptr;
+    // One more than its bytes: there may be none, and a pattern may ask for it without end.
+    if (!take(static_cast<uint64_t>(length) + 1)) return nullptr;
     return std::memcmp(at, start, static_cast<size_t>(length)) == 0 ? at + length : nullptr;
 }
 

@@ -91,6 +91,12 @@ void set_mark(lua_State* L, const char* key, char& mark) {
     lua_setfield(L, -2, key);
 }
 
+/// Whether the code names __mode, in a string or as a field; a comment does not count. Lua writes
+/// a short constant as its kind, its length and one, marked as the last byte of a number, and text.
+bool names_mode(std::string_view bytecode) {
+    return bytecode.contains("\x04\x87__mode");
+}
+
 const char* word(Direction direction) {
     return direction == Direction::to_target ? "to_target" : "to_client";
 }
@@ -139,6 +145,7 @@ std::expected<Script, std::string> Script::compile(std::string name, std::string
         why = with_name(script.name_, lua_tostring(L, -1));
     lua_close(L);
     if (!why.empty()) return std::unexpected(why);
+    if (names_mode(script.bytecode_)) return refused(no_weak_tables);
 
     State first(script, {}, nullptr);
     if (!first.failure_.empty()) return std::unexpected(first.failure_);

@@ -15,23 +15,20 @@
 namespace proxify::lua {
 namespace {
 
-/// A step of the matcher takes about so much less than an instruction.
-constexpr uint64_t steps_per_instruction = 4;
-
 std::string_view check_text(lua_State* L, int index) {
     size_t length = 0;
     const char* bytes = luaL_checklstring(L, index, &length);
     return {bytes, length};
 }
 
-/// Matches at one place, and pays. Raises when the pattern is wrong.
+/// Matches at one place, and pays a turn for each step. Raises when the pattern is wrong.
 const char* match_at(lua_State* L, Matcher& matcher, const char* at) {
     Meter& meter = Meter::of(L);
-    const uint64_t steps = meter.left() * steps_per_instruction;
+    const uint64_t steps = meter.left() * Meter::turns_per_instruction;
     const char* end = matcher.match(at, steps);
     if (matcher.error()) luaL_error(L, "%s", matcher.error());
-    const uint64_t used = steps - matcher.steps_left();
-    meter.charge(L, matcher.is_exhausted() ? meter.left() : used / steps_per_instruction);
+    meter.charge_turns(L, steps - matcher.steps_left());
+    if (matcher.is_exhausted()) meter.charge(L, meter.left());
     return end;
 }
 
@@ -68,7 +65,7 @@ size_t begin_at(lua_State* L, int index, size_t length) {
 }
 
 int find_plain(lua_State* L, std::string_view subject, std::string_view what, size_t begin) {
-    Meter::of(L).charge(L, (subject.size() - begin) / 16);
+    charge_turns(L, (subject.size() - begin) / 4);
     const void* found = what.empty() ? subject.data() + begin
                                      : memmem(subject.data() + begin, subject.size() - begin,
                                               what.data(), what.size());
@@ -90,6 +87,7 @@ int search(lua_State* L, bool is_find) {
         lua_pushnil(L);
         return 1;
     }
+    charge_turns(L, pattern.size());  // each byte of it may be looked at before the first step
     if (is_find && (lua_toboolean(L, 4) || is_plain(pattern)))
         return find_plain(L, subject, pattern, begin);
 
@@ -166,7 +164,7 @@ namespace {
 void add_expanded(lua_State* L, luaL_Buffer& out, const Matcher& matcher, const char* at,
                   const char* end) {
     std::string_view rest = check_text(L, 3);
-    Meter::of(L).charge(L, rest.size() / steps_per_instruction);
+    charge_turns(L, rest.size());
     for (;;) {
         const size_t sign = rest.find('%');
         luaL_addlstring(&out, rest.data(), sign == rest.npos ? rest.size() : sign);

@@ -285,7 +285,9 @@ TEST_CASE("what is wrong with an element is said where it is written, with a way
         {one("type = 'lua', script = ''"), "filters.script: expected a string", ""},
         {one("type = 'lua', script = \"a\\u0000b\""), "expected the path of a file", ""},
         {one("type = 'lua', script = 'none.lua', memory = '4KiB'"),
-         "filters.memory: expected a size from 64KiB to 1GiB", ""},
+         "filters.memory: expected a size from 64KiB to 64MiB", ""},
+        {one("type = 'lua', script = 'none.lua', memory = '65MiB'"),
+         "filters.memory: expected a size from 64KiB to 64MiB", ""},
         {one("type = 'lua', script = 'none.lua', instructions = 999"),
          "filters.instructions: expected a number from 1000 to 1000000000", ""},
         // chunk_size

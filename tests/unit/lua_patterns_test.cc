@@ -216,4 +216,8 @@ TEST_CASE("a matcher says how many steps it took, and takes no more than it may"
     lua::Matcher plain(subject, "aaa");
     CHECK(plain.match(subject.data(), 1000) == subject.data() + 3);
     CHECK(plain.steps_left() == 1000 - 4);  // one to begin, one for each byte
+    // What takes no byte takes a step: ( and ), the x that is not there, and each %1.
+    lua::Matcher empty(subject, "(x?)%1%1%1");
+    CHECK(empty.match(subject.data(), 1000) == subject.data());
+    CHECK(empty.steps_left() == 1000 - 7);
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What scripts may do, and what becomes of those that go wrong.
 #include <array>
+#include <chrono>
+#include <ctime>
 #include <memory>
 #include <string>
 #include <thread>
@@ -92,6 +94,13 @@ struct Run {
 /// What an expression gives in a script, as text.
 std::string value_of(const std::string& expression) {
     return Run::of_body("return tostring(" + expression + ")").text("x");
+}
+
+/// Of this thread alone, so that what else runs here does not count.
+std::chrono::nanoseconds thread_time() {
+    timespec time{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
 }
 
 }  // namespace
@@ -362,6 +371,58 @@ TEST_CASE("whatever a script tries, its call ends soon, as a failure", "[X-14]")
     CHECK(run.text("good") == "fine");
     lua::State other(run.script, run.session, nullptr);
     CHECK(other.see(to_target, "good").text == "fine");
+}
+
+TEST_CASE("searches of a few steps at each place are stopped by their instructions, not by time",
+          "[X-14]") {
+    const std::string body =
+        GENERATE("s:find('x.')", "s:match('x.')", "s:gmatch('x')()", "s:gsub('x', '')",
+                 "s:gsub('a', 'b')", "s:gsub('', '')", "s:find('xy', 1, true)",
+                 // The pattern is gone through as well, by what takes no byte of the text, too.
+                 "s:find(('()'):rep(31) .. 'x')", "s:find('(b-)' .. ('%1'):rep(3000) .. 'x')",
+                 "s:find(p, #s)");
+    INFO(body);
+    // Time of its own ends a call of so many instructions after 110 ms; this takes about 3 ms.
+    Run run(with_body("local s, p = ('a'):rep(4000), ('a'):rep(10000) .. '.' for i = 1, 20000 do " +
+                      body + " end"),
+            {.instructions = 100'000});
+    const auto start = thread_time();
+    CHECK_THAT(run.text("x"), Contains("this takes more than 100000 instructions"));
+    CHECK(thread_time() - start < 100ms);
+}
+
+TEST_CASE("a step costs a quarter of an instruction, wherever it is taken") {
+    // 4001 places, 2 steps at each but the last: 2000 instructions and a few for the call itself.
+    const auto body = [](const char* call) {
+        return with_body("local s = ('a'):rep(4000) for i = 1, tonumber(chunk) do " +
+                         std::string(call) + " end");
+    };
+    for (const char* call : {"s:find('x.')", "s:match('x.')", "s:gsub('x', '')"}) {
+        INFO(call);
+        Run run(body(call), {.instructions = 100'000});
+        CHECK(run.text("45") == "45");
+        CHECK_THAT(run.text("51"), Contains("this takes more than 100000 instructions"));
+    }
+    // A plain search goes through 16 bytes in the time of one: 250.
+    Run plain(body("s:find('xy', 1, true)"), {.instructions = 100'000});
+    CHECK(plain.text("350") == "350");
+    CHECK_THAT(plain.text("401"), Contains("this takes more than 100000 instructions"));
+}
+
+TEST_CASE("a script has no weak tables, whenever it asks for one") {
+    constexpr auto sentence =
+        "upper.lua: a script may have no weak tables (__mode); set a field to nil to let go of it";
+    CHECK(refusal(with_body("setmetatable({}, {__mode = 'k'})")) == sentence);
+    CHECK(refusal(with_body("local m = {} setmetatable({}, m) m.__mode = 'k'")) == sentence);
+    CHECK(refusal(with_body("local m = {} setmetatable({}, m) m['\\95_mode'] = 'k'")) == sentence);
+    CHECK(refusal(with_body("local m = {} setmetatable({}, m) rawset(m, '__mode', 'v')")) ==
+          sentence);
+    // A name that is put together is seen where it is used.
+    CHECK_THAT(Run::of_body("setmetatable({}, {['__' .. 'mode'] = 'k'})").text("x"),
+               StartsWith("(fail) upper.lua:3: a script may have no weak tables (__mode)"));
+    // What only looks like it is nothing of the kind.
+    CHECK(refusal(with_body("-- no __mode here\nlocal __mode, my__mode = 1, '__model'")) == "");
+    CHECK(value_of("getmetatable(setmetatable({}, {mode = 'k'})).mode") == "k");
 }
 
 TEST_CASE("failures are told with the place, and why") {
