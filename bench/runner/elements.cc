@@ -21,6 +21,7 @@ struct Kind {
 // moment only, or most connections would be waiting instead of doing what is measured.
 constexpr Kind kinds[] = {
     {"none", "none", ""},
+    {"copy", "none, but copied", "relay = \"copy\"\n"},
     {"count", "count", "filters = [{ type = \"count\" }]\n"},
     {"replace", "replace, no hit",
      "filters = [{ type = \"replace\", find = \"not to be found\", with = \"found\", "
