@@ -27,6 +27,7 @@ class Churn {
         size_t sent = 0;
         size_t received = 0;
         bool is_new = true;
+        bool has_ended = false;  ///< we have shut our direction down
         Moment began;
     };
 
@@ -78,7 +79,8 @@ void Churn::run() {
 void Churn::begin(Seat& seat) {
     if (stopping_) return;
     seat = {};
-    seat.start = Pattern::start_of(next_stream_++, Direction::to_target);
+    seat.start =
+        Pattern::start_of(options_.asks_the_same ? 0 : next_stream_++, Direction::to_target);
     seat.began = Clock::now();
     seat.fd = dialer_.dial();
     if (!seat.fd) return failed_.push_back(&seat);
@@ -96,6 +98,11 @@ void Churn::on_event(Seat& seat, uint32_t events) {
         if (!dialer_.is_connected(seat.fd.get())) return lose(seat, "could not connect");
     }
     if (seat.sent < options_.size && !push(seat)) return;
+    // Not before it was seen to be connected: behind the end the answer may be over already.
+    if (options_.asks_the_same && seat.sent == options_.size && !seat.has_ended) {
+        seat.has_ended = true;
+        shutdown(seat.fd.get(), SHUT_WR);
+    }
     if (events & ~EPOLLOUT) pull(seat);
 }
 

@@ -24,7 +24,8 @@ struct Options {
     int from_addresses = 1;
 
     int connections = 1;
-    size_t size = 64;  ///< of one message
+    size_t size = 64;            ///< of one message
+    bool asks_the_same = false;  ///< connect: one message for all, and our end behind it
     double seconds = 1;
     double warm_up = 0.2;
     bool client_sends = false;  ///< bulk

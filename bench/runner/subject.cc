@@ -104,6 +104,7 @@ static std::string proxify_config(const World& world, const Setup& setup) {
             text += format("    \"{}:{}\",\n", target_host(i), target_port);
         text += "]\nhealth = false\n";
         if (setup.must_copy) text += "relay = \"copy\"\n";
+        text += setup.keys;
     };
     const auto& way = setup.way;
     service("echo", way ? way->own_port : echo_port, setup.extra_ports, target_echo_port);

@@ -62,6 +62,7 @@ struct Setup {
     bool pinned = true;  ///< one worker on a core of its own; otherwise one for each core, anywhere
     bool must_copy = false;             ///< every byte passes through user space
     bool has_bulk = true;               ///< the bulk port is configured too
+    std::string keys;                   ///< lines that each service of proxify has besides
     std::vector<PortSpan> extra_ports;  ///< that lead to the echo target too
     std::string ephemeral_ports;
     std::optional<Way> way;

@@ -164,7 +164,9 @@ std::string render_table(const About& about, const Results& results,
         about.repetitions, about.seconds);
     out +=
         "Pinned: the proxy on a core of its own, load and target on another. Ratios are those of "
-        "proxify -b; those of doors are to the listener with the same clients.\n"
+        "proxify -b; those of doors are to the listener with the same clients, those of elements "
+        "to the service "
+        "that has none.\n"
         "CPU of direct is that of the target.\n";
     for (const auto& [name, value] : about.machine) out += format("  {}: {}\n", name, value);
     for (const auto& [name, value] : about.versions) out += format("  {}: {}\n", name, value);

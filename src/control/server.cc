@@ -688,7 +688,6 @@ Result<std::string> Server::apply(const config::Config& config) {
     return applied;
 }
 
-/// Builds a snapshot and waits until every worker uses it.
 /// What a change of is noticed: the file, and the scripts that it names.
 std::vector<std::string> Server::files_of(const config::Config& config) const {
     std::vector<std::string> files{options_.config_path};
@@ -698,6 +697,7 @@ std::vector<std::string> Server::files_of(const config::Config& config) const {
     return files;
 }
 
+/// Builds a snapshot and waits until every worker uses it.
 void Server::publish(config::Config config) {
     const auto before = snapshot_;
     if (file_) file_->follow(files_of(config));

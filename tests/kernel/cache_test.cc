@@ -8,6 +8,7 @@
 #include <condition_variable>
 #include <mutex>
 
+#include "road.h"
 #include "support/exposition.h"
 #include "support/kernel_test.h"
 
@@ -391,6 +392,93 @@ TEST_CASE("what passes the cache has come through the elements once, and in orde
         });
         CHECK((client.receive_all().bytes == "hello\n" + request));
     }
+}
+
+TEST_CASE("a request is looked up as the elements have made it, with what they kept back",
+          "[P-49]") {
+    IN_NAMESPACE(ns);
+    Oracle oracle(ns);
+    // The end of each request, and of each answer, may be the beginning of what is replaced.
+    SECTION("until the client ends") {
+        auto proxify = Proxify::start(
+            ns, {.config = config("ttl = \"1m\"",
+                                  "filters = [{ type = \"replace\", find = \"who??\", with = "
+                                  "\"what?\", hold = \"1h\" }]\n")});
+        for (int i = 0; i < 2; ++i) {
+            CHECK(ask(ns, "who?").bytes == "re: who?");
+            CHECK(ask(ns, "who??").bytes == "re: what?");
+            CHECK(ask(ns, "what?").bytes == "re: what?");
+        }
+        CHECK(oracle.asked() == 2);
+        CHECK(metric(ns, "hits_total") == 4);
+    }
+    SECTION("until they are held no longer") {
+        auto proxify = Proxify::start(
+            ns, {.config = config("ttl = \"1m\", delimiter = \"\\n\", request_timeout = \"1m\"",
+                                  "filters = [{ type = \"replace\", find = \"\\n!\", with = "
+                                  "\"\\n?\", hold = \"20ms\" }]\n")});
+        for (int i = 0; i < 2; ++i) {
+            Stream client = Stream::dial(ns, address);
+            client.send("what\n");
+            // The oracle listens to the end; a hit needs none.
+            if (i == 0) client.finish();
+            const Got got = client.receive_all();
+            CHECK(got.bytes == "re: what\n");
+            CHECK(got.end == End::clean);
+        }
+        CHECK(oracle.asked() == 1);
+        CHECK(metric(ns, "hits_total") == 1);
+    }
+}
+
+TEST_CASE("an answer from memory is no faster than the rate of the service", "[P-49]") {
+    IN_NAMESPACE(ns);
+    constexpr size_t size = 60'000, burst = 10'000, bytes_per_second = 100'000;
+    Oracle oracle(ns, [](const std::string& request) { return std::string(size, request[0]); });
+    auto proxify = Proxify::start(
+        ns, {.config = config("ttl = \"1m\"", "filters = [{ type = \"rate\", bytes = " +
+                                                  std::to_string(bytes_per_second) +
+                                                  ", burst = " + std::to_string(burst) + " }]\n")});
+    for (int i = 0; i < 2; ++i) {
+        const Moment began = now();
+        const Got got = ask(ns, "what?");
+        const auto took = std::chrono::duration_cast<Millis>(now() - began);
+        CHECK(got.bytes == std::string(size, 'w'));
+        CHECK(got.end == End::clean);
+        // Without a limit it would take less than a millisecond.
+        CHECK(took.count() >= Millis::rep{1000 * (size - burst) / bytes_per_second} * 9 / 10);
+    }
+    CHECK(oracle.asked() == 1);
+    CHECK(metric(ns, "hits_total") == 1);
+}
+
+TEST_CASE("who aimed elsewhere is not told what somebody else's target said", "[P-49]") {
+    IN_NAMESPACE(ns);
+    NEEDS_NETFILTER();
+    // Two hosts, and two ports of one of them, for each family.
+    const std::string places[] = {"203.0.113.8:8080", "203.0.113.9:8080", "203.0.113.9:8081",
+                                  "[2001:db8::8]:8080", "[2001:db8::9]:8080"};
+    for (const char* one :
+         {"203.0.113.8/32", "203.0.113.9/32", "2001:db8::8/128", "2001:db8::9/128"})
+        ns.add_address(one);
+    std::vector<std::unique_ptr<Server>> servers;
+    for (const auto& place : places)
+        servers.push_back(std::make_unique<Server>(ns, place, [place](Stream& client) {
+            client.send(client.receive_all(10min).bytes + " at " + place);
+        }));
+    auto proxify = Proxify::start(
+        ns, {.config = "[admin]\nhttp = \"127.0.0.1:5999\"\n[[service]]\nname = \"web\"\n"
+                       "targets = [\"original\"]\nhealth = false\ncache = { ttl = \"1m\" }\n"
+                       "[[capture]]\ntype = \"redirect\"\nports = [15002]\nservice = \"web\"\n"});
+    must(ns, proxify_binary() + " redirect rules add --ports 8080,8081 --to 15002");
+    for (int i = 0; i < 3; ++i)
+        for (const auto& place : places) CHECK(ask(ns, "x", place).bytes == "x at " + place);
+    for (const auto& server : servers) {
+        INFO(server->address());
+        CHECK(server->connections() == 1);
+    }
+    CHECK(metric(ns, "misses_total") == 5);
+    CHECK(metric(ns, "hits_total") == 10);
 }
 
 TEST_CASE("each port of a service has answers of its own", "[P-49]") {
