@@ -166,6 +166,8 @@ void Store::count(Loss why) {
             return stats_->cut_off.add();
         case Loss::asked_more:
             return stats_->asked_more.add();
+        case Loss::closed:
+            return stats_->closed.add();
         case Loss::too_long:
             return stats_->too_long.add();
         case Loss::no_room:

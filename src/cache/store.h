@@ -46,6 +46,7 @@ struct Limits {
 enum class Loss {
     cut_off,     ///< it did not come to its end
     asked_more,  ///< its client sent more than the request, so it may answer that as well
+    closed,      ///< an element or a rule ended its session, and would end the next one's as well
     too_long,
     no_room,
     empty,

@@ -192,6 +192,7 @@ constexpr Metric<CacheThing> of_caches[] = {
          page.add(with(it.labels, "reason", "no_room"), stats.no_room.value());
          page.add(with(it.labels, "reason", "empty"), stats.empty.value());
          page.add(with(it.labels, "reason", "asked_more"), stats.asked_more.value());
+         page.add(with(it.labels, "reason", "closed"), stats.closed.value());
      }},
     {"proxify_cache_evictions_total", Type::counter,
      "Answers that were thrown out because room was needed.",

@@ -31,6 +31,8 @@ Session::Session(Surroundings& around, uint64_t id, capture::Arrival arrival,
 Task<> Session::live() {
     count_begin();
     record_.ending = co_await carry();
+    if (exchange_ && record_.ending.party == Party::policy)
+        exchange_->lead.give_up(cache::Loss::closed);
     record_.duration = around_.loop.now() - opened_;
     count_end();
     around_.log.session(std::move(record_));

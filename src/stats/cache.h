@@ -24,6 +24,7 @@ struct Cache {
     Counter no_room;
     Counter empty;
     Counter asked_more;  ///< the client had sent more than the request
+    Counter closed;      ///< an element or a rule ended the session
 };
 
 }  // namespace proxify::stats

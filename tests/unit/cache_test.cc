@@ -245,6 +245,18 @@ TEST_CASE("an answer that no store would keep is waited for by nobody", "[P-49]"
         CHECK(one.told() == Kind::alone);
         CHECK(store->stats()->empty.value() == 1);
     }
+    SECTION("cut off by an element, which would do so each time") {
+        Asker leader(*store, "q"), one(*store, "q"), two(*store, "q");
+        REQUIRE(leader.reply.lead.add(bytes_of("012")));
+        leader.reply.lead.give_up(Loss::closed);
+        CHECK(one.is_woken);
+        CHECK(two.is_woken);
+        CHECK(one.told() == Kind::alone);
+        CHECK(two.told() == Kind::alone);
+        CHECK(store->stats()->closed.value() == 1);
+        CHECK(store->stats()->cut_off.value() == 0);
+        CHECK(Asker(*store, "q").reply.kind == Kind::lead);
+    }
     CHECK(store->entries() == 0);
     CHECK(store->bytes() == 0);
 }

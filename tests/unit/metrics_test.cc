@@ -94,6 +94,7 @@ Input full_input() {
     cache.asked_more.add(89);
     cache.evictions.add(90);
     cache.hit_bytes.add(91);
+    cache.closed.add(92);
     snapshot->unserved()->sessions.add(2);
     snapshot->unserved()->endings.add({Party::policy, Stage::route, "no service", 0});
 
@@ -299,6 +300,7 @@ TEST_CASE("a page says what became of the sessions of a cache, and of nobody els
     CHECK(of_db("not_kept_total", ",reason=\"no_room\"") == 87);
     CHECK(of_db("not_kept_total", ",reason=\"empty\"") == 88);
     CHECK(of_db("not_kept_total", ",reason=\"asked_more\"") == 89);
+    CHECK(of_db("not_kept_total", ",reason=\"closed\"") == 92);
     CHECK(of_db("evictions_total") == 90);
     CHECK(of_db("hit_bytes_total") == 91);
     CHECK(of_db("bytes") == 8 + 6 + cache::Store::overhead);
