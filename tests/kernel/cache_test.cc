@@ -633,3 +633,36 @@ TEST_CASE("when an element cuts off an answer, all who wait for it ask at once",
     CHECK(metric(ns, "not_kept_total", ",reason=\"closed\"") == 1);
     CHECK(metric(ns, "not_kept_total", ",reason=\"cut_off\"") == 0);
 }
+
+TEST_CASE("a request that is still among the elements when it passes the cache is sent on whole",
+          "[P-49]") {
+    IN_NAMESPACE(ns);
+    Server target(ns, "127.0.0.1:9001", [](Stream& client) {
+        client.send("re: " + std::to_string(client.receive_line().size()) + "\n");
+    });
+    // The client sends its line and nothing more, not even its end.
+    std::string rules, elements, request;
+    size_t grows_to = 0;
+    SECTION("since an element holds it up beyond request_timeout") {
+        rules = "request_timeout = \"20ms\"";
+        elements = "{ type = \"rate\", bytes = 2000, burst = 100, per = \"service\" }";
+        request = std::string(300, 'a') + "\n";
+        grows_to = request.size();
+    }
+    SECTION("since an element makes it longer than max_request") {
+        rules = "max_request = 100, request_timeout = \"1m\"";
+        elements =
+            "{ type = \"replace\", find = \"a\", with = \"" + std::string(4096, 'b') + "\" }";
+        request = std::string(30, 'a') + "\n";
+        grows_to = 30 * 4096 + 1;
+    }
+    auto proxify = Proxify::start(
+        ns, {.config = config("ttl = \"1m\", delimiter = \"\\n\", " + rules,
+                              "filters = [ { type = \"count\" }, " + elements + " ]\n")});
+    Stream client = Stream::dial(ns, address);
+    client.send(request);
+    CHECK(client.receive_line() == "re: " + std::to_string(grows_to) + "\n");
+    client.finish();
+    CHECK(client.receive_all().end == End::clean);
+    CHECK(says(proxify.sessions(1)[0], "passed"));
+}
