@@ -88,6 +88,7 @@ Reply Store::ask(std::string_view key, Waiter& waiter, Time now) {
     }
     if (auto found = flights_.find(key); found != flights_.end()) {
         Flight& flight = found->second;
+        if (flight.is_slow) return {.kind = Kind::alone};
         waiter.flight_ = &flight;
         waiter.place_ = flight.line.insert(flight.line.end(), &waiter);
         return {.kind = Kind::wait};
@@ -102,6 +103,21 @@ Reply Store::ask(std::string_view key, Waiter& waiter, Time now) {
 
 Reply Store::leave(Waiter& waiter) {
     std::lock_guard lock(lock_);
+    return step_out(waiter);
+}
+
+Reply Store::lose_patience(Waiter& waiter) {
+    std::lock_guard lock(lock_);
+    Flight* flight = waiter.flight_;
+    Reply reply = step_out(waiter);
+    if (flight) {
+        flight->is_slow = true;
+        send_away(*flight);
+    }
+    return reply;
+}
+
+Reply Store::step_out(Waiter& waiter) {
     if (waiter.flight_) std::exchange(waiter.flight_, nullptr)->line.erase(waiter.place_);
     return std::exchange(waiter.reply_, {});
 }
@@ -137,6 +153,10 @@ void Store::tell(Waiter& waiter, Reply reply) {
     waiter.wake();
 }
 
+void Store::send_away(Flight& flight) {
+    for (Waiter* waiter : std::exchange(flight.line, {})) tell(*waiter, {.kind = Kind::alone});
+}
+
 void Store::keep(Flights::iterator flight, Answer answer, Time now) {
     std::lock_guard lock(lock_);
     for (Waiter* waiter : flight->second.line) tell(*waiter, {.kind = Kind::hit, .answer = answer});
@@ -155,7 +175,7 @@ void Store::give_up(Flights::iterator flight, Loss why) {
         return tell(next, {.kind = Kind::lead, .lead = Lead(shared_from_this(), flight)});
     }
     // What no store would keep is not worth waiting for, one after the other.
-    for (Waiter* waiter : line) tell(*waiter, {.kind = Kind::alone});
+    send_away(flight->second);
     give_back(flight->first.size() + overhead);
     flights_.erase(flight);
 }

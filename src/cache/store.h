@@ -4,10 +4,14 @@
 //     ask -- it is kept -----------------> hit
 //      |---- nobody is asking ----------> lead: to ask a target, and to say what came of it
 //      |---- somebody is ---------------> wait, for one of these
+//      |---- somebody slow is ----------> alone
 //      '---- there is no room for it ---> alone
 //
 // Whoever leads keeps the answer, and all who wait have it; or gives up, and the first of them
 // leads; or the answer is one that no store would keep, and all of them go on alone.
+//
+// An answer comes as fast as the client of whoever leads takes it. Once one of those who wait has
+// waited too long, nobody waits for that answer any more.
 //
 // Everything that has been asked for and not been let go is counted in bytes: what is kept, what
 // is being recorded, and what was evicted while it is still being sent. Their sum never exceeds
@@ -58,6 +62,7 @@ class Waiter;
 /// What one request has on its way: who waits for it, first come first.
 struct Flight {
     std::list<Waiter*> line;
+    bool is_slow = false;  ///< somebody has waited too long; the line is empty then, and stays so
 };
 using Flights = std::map<std::string, Flight, std::less<>>;
 
@@ -119,6 +124,9 @@ class Store : public std::enable_shared_from_this<Store> {
     /// What the waiter was told; `wait` when it was nothing yet. Always, before a waiter that was
     /// told to wait goes.
     Reply leave(Waiter& waiter);
+    /// The same, of a waiter that has waited as long as it may. If it was told nothing, whoever
+    /// leads is slow: all who wait for that go on alone, and so do all who ask until it is over.
+    Reply lose_patience(Waiter& waiter);
 
     uint64_t bytes() const { return used_->load(std::memory_order_relaxed); }
     size_t entries() const;
@@ -141,6 +149,8 @@ class Store : public std::enable_shared_from_this<Store> {
     bool take(uint64_t bytes);
     Entries::iterator drop(Entries::iterator entry);
     void tell(Waiter& waiter, Reply reply);
+    void send_away(Flight& flight);
+    Reply step_out(Waiter& waiter);
 
     bool grow(uint64_t bytes);
     void give_back(uint64_t bytes) { used_->fetch_sub(bytes, std::memory_order_relaxed); }

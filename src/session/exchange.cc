@@ -214,7 +214,7 @@ Task<> Session::pause(Time until) {
 }
 
 /// Waits for another's answer as long as it would for a connection: then this client is not to
-/// wait for a slow one any more.
+/// wait for a slow one any more, and nor are others.
 Task<Ending> Session::ask_cache(Reply& reply, bool& has_waited) {
     Loop& loop = around_.loop;
     auto place = std::make_shared<InLine<cache::Waiter>>(loop);
@@ -229,7 +229,9 @@ Task<Ending> Session::ask_cache(Reply& reply, bool& has_waited) {
            !co_await place->turn.wait(std::min(until - loop.now(), look_interval)))
         if (!(is_here = client_.is_connected())) break;
     turn_ = nullptr;
-    reply = service_->cache->leave(*place);
+    const bool is_overdue = is_here && !interrupted_ && loop.now() >= until;
+    auto& cache = *service_->cache;
+    reply = is_overdue ? cache.lose_patience(*place) : cache.leave(*place);
     if (interrupted_) co_return *interrupted_;
     if (!is_here) co_return Ending{Party::client, Stage::choose, "gone while it waited"};
     co_return Ending{};

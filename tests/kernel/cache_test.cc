@@ -579,3 +579,90 @@ TEST_CASE("who waits longer than a connect may take asks for itself", "[P-49]") 
     for (const Got& got : crowd.wait()) CHECK(got.bytes == "re: what?");
     CHECK(metric(ns, "passed_total") == 1);
 }
+
+TEST_CASE("while an answer is slow to come, who asks the same goes on at once", "[P-49]") {
+    IN_NAMESPACE(ns);
+    Oracle oracle(ns);
+    oracle.close();
+    constexpr Millis connect = 500ms;
+    auto proxify = Proxify::start(
+        ns, {.config = config("ttl = \"1m\"", "timeouts = { connect = \"" +
+                                                  std::to_string(connect.count()) + "ms\" }\n")});
+    Crowding crowd(ns, 2, "what?");
+    CHECK(eventually([&] { return oracle.asked() == 2; }));
+    constexpr int more = 8;
+    std::vector<Stream> others;
+    const Moment began = now();
+    for (int i = 1; i <= more; ++i) {
+        others.push_back(Stream::dial(ns, address));
+        others.back().send("what?");
+        others.back().finish();
+        CHECK(eventually([&] { return oracle.asked() == 2 + i; }));
+    }
+    // If they had waited, one after the other, it would have been as long as this.
+    CHECK(now() - began < more * connect);
+    oracle.open();
+    for (const Got& got : crowd.wait()) CHECK(got.bytes == "re: what?");
+    for (Stream& other : others) CHECK(other.receive_all().bytes == "re: what?");
+    proxify.sessions(2 + more);
+    CHECK(ask(ns, "what?").bytes == "re: what?");
+    CHECK(oracle.asked() == 2 + more);
+    CHECK(metric(ns, "misses_total") == 1);
+    CHECK(metric(ns, "passed_total") == 1 + more);
+    CHECK(metric(ns, "hits_total") == 1);
+}
+
+TEST_CASE("when an element cuts off an answer, all who wait for it ask at once", "[P-49]") {
+    IN_NAMESPACE(ns);
+    Oracle oracle(ns, [](const std::string& request) { return request + request; });
+    oracle.close();
+    auto proxify = Proxify::start(
+        ns, {.config =
+                 config("ttl = \"1m\"", "filters = [ { type = \"limit_bytes\", bytes = 9 } ]\n")});
+    Crowding crowd(ns, 4, "abcde");
+    CHECK(eventually([&] { return count_lines(proxify.ask({"sessions"}).out, {"waiting"}) == 3; }));
+    oracle.open();
+    for (const Got& got : crowd.wait()) {
+        CHECK(got.bytes == "abcdeabcd");
+        CHECK(got.end == End::reset);
+    }
+    proxify.sessions(4);
+    CHECK(oracle.asked() == 4);
+    CHECK(metric(ns, "misses_total") == 1);
+    CHECK(metric(ns, "passed_total") == 3);
+    CHECK(metric(ns, "not_kept_total", ",reason=\"closed\"") == 1);
+    CHECK(metric(ns, "not_kept_total", ",reason=\"cut_off\"") == 0);
+}
+
+TEST_CASE("a request that is still among the elements when it passes the cache is sent on whole",
+          "[P-49]") {
+    IN_NAMESPACE(ns);
+    Server target(ns, "127.0.0.1:9001", [](Stream& client) {
+        client.send("re: " + std::to_string(client.receive_line().size()) + "\n");
+    });
+    // The client sends its line and nothing more, not even its end.
+    std::string rules, elements, request;
+    size_t grows_to = 0;
+    SECTION("since an element holds it up beyond request_timeout") {
+        rules = "request_timeout = \"20ms\"";
+        elements = "{ type = \"rate\", bytes = 2000, burst = 100, per = \"service\" }";
+        request = std::string(300, 'a') + "\n";
+        grows_to = request.size();
+    }
+    SECTION("since an element makes it longer than max_request") {
+        rules = "max_request = 100, request_timeout = \"1m\"";
+        elements =
+            "{ type = \"replace\", find = \"a\", with = \"" + std::string(4096, 'b') + "\" }";
+        request = std::string(30, 'a') + "\n";
+        grows_to = 30 * 4096 + 1;
+    }
+    auto proxify = Proxify::start(
+        ns, {.config = config("ttl = \"1m\", delimiter = \"\\n\", " + rules,
+                              "filters = [ { type = \"count\" }, " + elements + " ]\n")});
+    Stream client = Stream::dial(ns, address);
+    client.send(request);
+    CHECK(client.receive_line() == "re: " + std::to_string(grows_to) + "\n");
+    client.finish();
+    CHECK(client.receive_all().end == End::clean);
+    CHECK(says(proxify.sessions(1)[0], "passed"));
+}

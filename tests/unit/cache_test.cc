@@ -49,6 +49,12 @@ struct Asker : cache::Waiter {
         reply = store.leave(*this);
         return reply.kind;
     }
+    /// The same, when it has waited as long as it may.
+    Kind lost_patience() {
+        waits = false;
+        reply = store.lose_patience(*this);
+        return reply.kind;
+    }
     Store& store;
     bool is_woken = false;
     Reply reply;
@@ -239,12 +245,6 @@ TEST_CASE("an answer that no store would keep is waited for by nobody", "[P-49]"
         leader.reply.lead.keep(begin);
         CHECK(store->stats()->too_long.value() == 1);
     }
-    SECTION("empty") {
-        Asker leader(*store, "q"), one(*store, "q");
-        leader.reply.lead.keep(begin);
-        CHECK(one.told() == Kind::alone);
-        CHECK(store->stats()->empty.value() == 1);
-    }
     SECTION("cut off by an element, which would do so each time") {
         Asker leader(*store, "q"), one(*store, "q"), two(*store, "q");
         REQUIRE(leader.reply.lead.add(bytes_of("012")));
@@ -257,8 +257,59 @@ TEST_CASE("an answer that no store would keep is waited for by nobody", "[P-49]"
         CHECK(store->stats()->cut_off.value() == 0);
         CHECK(Asker(*store, "q").reply.kind == Kind::lead);
     }
+    SECTION("empty") {
+        Asker leader(*store, "q"), one(*store, "q");
+        leader.reply.lead.keep(begin);
+        CHECK(one.told() == Kind::alone);
+        CHECK(store->stats()->empty.value() == 1);
+    }
     CHECK(store->entries() == 0);
     CHECK(store->bytes() == 0);
+}
+
+TEST_CASE("when one has waited too long nobody waits any more, until the answer is there",
+          "[P-49]") {
+    auto store = new_store();
+    Asker leader(*store, "q"), other_leader(*store, "r");
+    Asker one(*store, "q"), two(*store, "q"), three(*store, "q"), other(*store, "r");
+    REQUIRE(leader.reply.lead.add(bytes_of("ans")));
+    CHECK(two.lost_patience() == Kind::wait);
+    CHECK_FALSE(two.is_woken);
+    CHECK(one.is_woken);
+    CHECK(one.told() == Kind::alone);
+    CHECK(three.is_woken);
+    CHECK(three.told() == Kind::alone);
+    for (int i = 0; i < 3; ++i) CHECK(Asker(*store, "q").reply.kind == Kind::alone);
+    CHECK_FALSE(other.is_woken);
+    CHECK(Asker(*store, "r").reply.kind == Kind::wait);
+    CHECK(store->waiting() == 1);
+
+    SECTION("it comes whole") {
+        REQUIRE(leader.reply.lead.add(bytes_of("wer")));
+        leader.reply.lead.keep(begin);
+        CHECK(kept(*store, "q") == "answer");
+    }
+    SECTION("it is cut off") {
+        leader.reply.lead.give_up(Loss::cut_off);
+        Asker next(*store, "q"), after(*store, "q");
+        CHECK(next.reply.kind == Kind::lead);
+        CHECK(after.reply.kind == Kind::wait);  // of the new one nobody knows that it is slow
+    }
+}
+
+TEST_CASE("a waiter that goes away, or was told in its last moment, makes nobody slow", "[P-49]") {
+    auto store = new_store();
+    Asker leader(*store, "q");
+    Asker gone(*store, "q"), next(*store, "q"), patient(*store, "q");
+    CHECK(gone.told() == Kind::wait);
+    CHECK_FALSE(next.is_woken);
+    leader.reply.lead.give_up(Loss::cut_off);
+    CHECK(next.lost_patience() == Kind::lead);
+    CHECK_FALSE(patient.is_woken);
+    CHECK(Asker(*store, "q").reply.kind == Kind::wait);
+    next.reply.lead.give_up(Loss::too_long);
+    CHECK(patient.lost_patience() == Kind::alone);
+    CHECK(Asker(*store, "q").reply.kind == Kind::lead);
 }
 
 TEST_CASE("an answer outlives its store while somebody sends it", "[P-49]") {
@@ -297,7 +348,7 @@ TEST_CASE("under load from many threads nobody is forgotten, and no bound is pas
     constexpr int threads = 8, rounds = 4000, keys = 40;
     constexpr uint64_t max_size = 30 * 1024;
     auto store = new_store({1h, 2000, max_size});
-    std::atomic<uint64_t> hits = 0, leads = 0, wrong = 0, beyond = 0;
+    std::atomic<uint64_t> hits = 0, leads = 0, impatient = 0, wrong = 0, beyond = 0;
     std::array<std::atomic<int>, keys> asking{};
     {
         std::vector<std::jthread> all;
@@ -312,7 +363,13 @@ TEST_CASE("under load from many threads nobody is forgotten, and no bound is pas
                     const std::string text(100 + which * 40, static_cast<char>('A' + which));
                     Threaded waiter;
                     Reply reply = store->ask(key, waiter, begin);
-                    if (reply.kind == Kind::wait) {
+                    if (reply.kind == Kind::wait && number % 17 == 0) {
+                        reply = store->lose_patience(waiter);
+                        if (reply.kind == Kind::wait) {
+                            ++impatient;
+                            continue;
+                        }
+                    } else if (reply.kind == Kind::wait) {
                         waiter.wait();
                         reply = store->leave(waiter);
                     }
@@ -338,6 +395,7 @@ TEST_CASE("under load from many threads nobody is forgotten, and no bound is pas
     CHECK(beyond == 0);
     CHECK(hits > 0);
     CHECK(leads > 0);
+    CHECK(impatient > 0);
     CHECK(store->stats()->evictions.value() > 0);
     CHECK(store->waiting() == 0);
     CHECK(store->bytes() <= max_size);
