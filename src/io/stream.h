@@ -245,6 +245,25 @@ class Stream {
     uint8_t careful_ = 0;
 };
 
+/// Ends a stream's wait for more at a moment: a receive that is awaited then gives EAGAIN.
+class Patience : private Timer {
+  public:
+    Patience(Loop& loop, Stream& stream)
+        : Timer([](Timer& timer) { static_cast<Patience&>(timer).stream_.stop_waiting(); }),
+          loop_(loop),
+          stream_(stream) {}
+    ~Patience() { end(); }
+    /// Not at all with Time::max().
+    void begin(Time until) {
+        if (until != Time::max()) loop_.timers().arm(*this, until);
+    }
+    void end() { loop_.timers().disarm(*this); }
+
+  private:
+    Loop& loop_;
+    Stream& stream_;
+};
+
 /// A connect in flight, with its deadline: `int error = co_await connect;` gives 0 or an errno,
 /// ETIMEDOUT when `at_most` passed first, ECANCELED after cancel().
 class [[nodiscard]] Connect : private Completion, private Timer {

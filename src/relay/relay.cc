@@ -137,21 +137,6 @@ Task<> Relay::pump(Side from_side) {
     }
 }
 
-namespace {
-
-/// Ends the wait for more bytes when those that an element keeps back are due.
-struct HoldTimer : Timer {
-    HoldTimer(Loop& its_loop, Stream& its_stream)
-        : Timer([](Timer& timer) { static_cast<HoldTimer&>(timer).stream.stop_waiting(); }),
-          loop(its_loop),
-          stream(its_stream) {}
-    ~HoldTimer() { loop.timers().disarm(*this); }
-    Loop& loop;
-    Stream& stream;
-};
-
-}  // namespace
-
 /// Each chunk goes through the flow before the next one is received, so what an element makes of it
 /// is held up as the chunk itself would be. Once nobody wants to see more it is an ordinary pump.
 Task<> Relay::pump_through(Side from_side, filter::Flow& flow) {
@@ -160,16 +145,15 @@ Task<> Relay::pump_through(Side from_side, filter::Flow& flow) {
     Stream& to = stream(other(from_side));
     Way& way = way_from(from_side);
     filter::Output out;
-    HoldTimer hold(loop_, from);
+    Patience patience(loop_, from);
     while (!flow.is_sated()) {
         Received received;
         if (flow.has_pending()) {
             received.error = EAGAIN;  // left there before the relay began: it comes first
         } else {
-            if (Time until = flow.holds_until(); until != Time::max())
-                loop_.timers().arm(hold, until);
+            patience.begin(flow.holds_until());
             co_await from.receive(received);
-            loop_.timers().disarm(hold);
+            patience.end();
         }
         if (received.error == ECANCELED) co_return;
         const bool is_due = received.error == EAGAIN;

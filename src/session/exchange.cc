@@ -17,17 +17,6 @@ using State = Progress::State;
 
 namespace {
 
-/// Ends the wait for more of a request.
-struct Patience : Timer {
-    Patience(Loop& its_loop, Stream& its_stream)
-        : Timer([](Timer& timer) { static_cast<Patience&>(timer).stream.stop_waiting(); }),
-          loop(its_loop),
-          stream(its_stream) {}
-    ~Patience() { loop.timers().disarm(*this); }
-    Loop& loop;
-    Stream& stream;
-};
-
 /// Stops a client that neither takes what it asked for nor ends.
 struct IdleLimit : Timer {
     IdleLimit(Loop& its_loop, Stream& its_stream)
@@ -155,9 +144,9 @@ Task<Ending> Session::read_request(bool& is_whole) {
     Shape shape = Shape::unfinished;
     while (shape == Shape::unfinished && ending.is_normal() && loop.now() < deadline) {
         Received received;
-        loop.timers().arm(patience, flow ? std::min(deadline, flow->holds_until()) : deadline);
+        patience.begin(flow ? std::min(deadline, flow->holds_until()) : deadline);
         co_await client_.receive(received);
-        loop.timers().disarm(patience);
+        patience.end();
         if (received.error == ECANCELED) break;
         const bool is_due = received.error == EAGAIN;
         if (received.error != 0 && !is_due) {
