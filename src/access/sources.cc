@@ -3,11 +3,9 @@
 
 #include <algorithm>
 
-namespace proxify::access {
+#include "base/source.h"
 
-static Ip source_of(const Ip& client) {
-    return client.is_v4 ? client : Prefix{client, 64}.network().ip;
-}
+namespace proxify::access {
 
 Sources::Answer Sources::enter(const Ip& client, const SourceLimits& limits, Time now,
                                Place& place) {

@@ -67,21 +67,10 @@ class Hexdump final : public Element {
     std::array<uint64_t, 2> offsets_{};
 };
 
-class HexdumpMaker final : public Maker {
-  public:
-    explicit HexdumpMaker(const config::Element& spec) : spec_(spec) {}
-    std::unique_ptr<Element> make(const Facts& facts) const override {
-        return std::make_unique<Hexdump>(facts, spec_);
-    }
-
-  private:
-    config::Element spec_;
-};
-
 }  // namespace
 
 std::shared_ptr<const Maker> make_hexdump(const config::Element& spec) {
-    return std::make_shared<HexdumpMaker>(spec);
+    return std::make_shared<TellingMaker<Hexdump>>(spec);
 }
 
 }  // namespace proxify::filter

@@ -21,21 +21,10 @@ class LogChunks final : public Element {
     Teller teller_;
 };
 
-class LogMaker final : public Maker {
-  public:
-    explicit LogMaker(const config::Element& spec) : spec_(spec) {}
-    std::unique_ptr<Element> make(const Facts& facts) const override {
-        return std::make_unique<LogChunks>(facts, spec_);
-    }
-
-  private:
-    config::Element spec_;
-};
-
 }  // namespace
 
 std::shared_ptr<const Maker> make_log(const config::Element& spec) {
-    return std::make_shared<LogMaker>(spec);
+    return std::make_shared<TellingMaker<LogChunks>>(spec);
 }
 
 }  // namespace proxify::filter

@@ -11,6 +11,7 @@
 #include <cmath>
 #include <utility>
 
+#include "base/source.h"
 #include "filter/makers.h"
 
 namespace proxify::filter {
@@ -116,10 +117,6 @@ void Bucket::give_back(uint64_t bytes, const Pace& pace) {
 
 bool Bucket::is_full(Time now) const {
     return full_.load(std::memory_order_relaxed) <= now.time_since_epoch().count();
-}
-
-static Ip source_of(const Ip& client) {
-    return client.is_v4 ? client : Prefix{client, 64}.network().ip;
 }
 
 Buckets::Shard& Buckets::shard_of(const Ip& source) {

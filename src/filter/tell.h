@@ -2,6 +2,7 @@
 // What log and hexdump have in common: how a line about a chunk begins.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -48,6 +49,19 @@ class Teller {
     Facts facts_;
     std::string_view name_;
     telemetry::Level level_;
+};
+
+/// Makes elements that are no more than what the file says of them.
+template <class Telling>
+class TellingMaker final : public Maker {
+  public:
+    explicit TellingMaker(const config::Element& spec) : spec_(spec) {}
+    std::unique_ptr<Element> make(const Facts& facts) const override {
+        return std::make_unique<Telling>(facts, spec_);
+    }
+
+  private:
+    config::Element spec_;
 };
 
 }  // namespace proxify::filter
