@@ -27,6 +27,7 @@ enum class Stage : char {
     route = 'N',   ///< naming the service
     choose = 'Q',  ///< choosing a target
     connect = 'C',
+    greet = 'H',   ///< before the client's own bytes: PROXY header, TLS handshake, tunnel
     filter = 'F',  ///< an element of the service's chain
     data = 'D',
     last = 'L',  ///< the last bytes: one side has finished sending

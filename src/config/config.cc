@@ -97,6 +97,72 @@ void read_scripts(Draft& draft, const std::string& file, Problems& problems) {
     }
 }
 
+/// What certificates and keys are in the files that are named, which are tried.
+class PemReader {
+  public:
+    PemReader(const std::string& file, Problems& problems)
+        : folder_(std::filesystem::path(file).parent_path()), problems_(problems) {}
+
+    void read(tls::Pem& file, std::string_view key, Position at) {
+        file.name = folder_ / file.name;
+        auto text = read_file(file.name, Kind::regular,
+                              "a relative path begins in the folder of the file that names it");
+        if (text)
+            file.text = *std::move(text);
+        else
+            complain(key, at, text.error());
+    }
+    void read(std::optional<tls::Pem>& file, std::string_view key, Position at) {
+        if (file) read(*file, key, at);
+    }
+    void read(tls::Identity& identity, std::string_view key, Position at) {
+        const bool is_one = identity.key.name == identity.certificate.name;
+        read(identity.certificate, key, at);
+        if (is_one)
+            identity.key = identity.certificate;
+        else
+            read(identity.key, key, at);
+    }
+    void complain(std::string_view key, Position at, const Error& error) {
+        is_good_ = false;
+        problems_.add(at, format("{}: {}", key, error.what), error.hint);
+    }
+    /// Whether all was well since this was asked last.
+    bool was_good() { return std::exchange(is_good_, true); }
+
+  private:
+    std::filesystem::path folder_;
+    Problems& problems_;
+    bool is_good_ = true;
+};
+
+void read_certificates(Draft& draft, const std::string& file, Problems& problems) {
+    PemReader reader(file, problems);
+    for (auto& one : draft.services) {
+        auto& service = one.service;
+        const auto [at, target_at] = std::pair(one.tls_at, one.target_tls_at);
+        if (service.tls) {
+            auto& settings = service.tls->settings;
+            for (auto& identity : settings.identities) reader.read(identity, "tls", at);
+            reader.read(settings.client_ca, "tls.client_ca", at);
+            reader.read(settings.crl, "tls.crl", at);
+            if (reader.was_good() && !settings.identities.empty())
+                if (auto opened = tls::ServerContext::open(settings); !opened)
+                    problems.add(at, "tls: " + opened.error().what, opened.error().hint);
+        }
+        if (service.target_tls) {
+            auto& settings = service.target_tls->settings;
+            if (settings.identity) reader.read(*settings.identity, "target_tls", target_at);
+            reader.read(settings.ca, "target_tls.ca", target_at);
+            reader.read(settings.crl, "target_tls.crl", target_at);
+            if (reader.was_good())
+                if (auto opened = tls::ClientContext::open(settings); !opened)
+                    problems.add(target_at, "target_tls: " + opened.error().what,
+                                 opened.error().hint);
+        }
+    }
+}
+
 }  // namespace
 
 Result<Config> load(const std::string& path) {
@@ -110,10 +176,36 @@ Result<Config> parse(std::string_view text, const std::string& name) {
     Problems problems(name);
     auto draft = read_file_sections(file, problems);
     read_scripts(draft, name, problems);
+    read_certificates(draft, name, problems);
     judge(draft, problems);
     if (!problems.empty()) return fail(std::move(problems).to_error());
     // From here on every value is in its bounds and every reference leads somewhere.
     return to_config(std::move(draft));
+}
+
+std::vector<const tls::Pem*> pems_of(const Config& config) {
+    std::vector<const tls::Pem*> all;
+    auto add = [&](const std::optional<tls::Pem>& one) {
+        if (one) all.push_back(&*one);
+    };
+    auto add_both = [&](const tls::Identity& one) {
+        all.push_back(&one.certificate);
+        all.push_back(&one.key);
+    };
+    for (const auto& service : config.services) {
+        if (service.tls) {
+            for (const auto& one : service.tls->settings.identities) add_both(one);
+            add(service.tls->settings.client_ca);
+            add(service.tls->settings.crl);
+        }
+        if (service.target_tls) {
+            if (service.target_tls->settings.identity)
+                add_both(*service.target_tls->settings.identity);
+            add(service.target_tls->settings.ca);
+            add(service.target_tls->settings.crl);
+        }
+    }
+    return all;
 }
 
 std::map<uint16_t, CaptureType> capture_listeners(const Config& config) {

@@ -17,6 +17,7 @@
 #include "base/result.h"
 #include "pattern/pattern.h"
 #include "scan/scan.h"
+#include "tls/context.h"
 
 namespace proxify::config {
 
@@ -235,6 +236,35 @@ struct Cache {
     bool operator==(const Cache&) const = default;
 };
 
+/// TLS with clients.
+struct Tls {
+    tls::ServerSettings settings;      ///< with what was read from the files it names
+    Duration handshake_timeout = 10s;  ///< also for a PROXY header and what names the service
+    int max_handshakes = 0;            ///< at once; 0 for any number
+    bool operator==(const Tls&) const = default;
+};
+
+/// TLS with targets.
+struct TargetTls {
+    tls::ClientSettings settings;
+    std::string server_name;  ///< empty: as the file names the target
+    bool operator==(const TargetTls&) const = default;
+};
+
+/// What a target is told about the client, before all else.
+struct SendProxy {
+    int version = 2;
+    struct Tlv {
+        uint8_t type = 0;
+        std::string value;
+        bool operator==(const Tlv&) const = default;
+    };
+    std::vector<Tlv> tlvs;   ///< of version 2, as written
+    bool unique_id = false;  ///< of version 2: the session's number
+    bool tls = false;        ///< of version 2: what was agreed on with the client
+    bool operator==(const SendProxy&) const = default;
+};
+
 inline constexpr int weight_max = 256;
 
 /// A client who has met so many dead targets is better told than kept.
@@ -266,6 +296,13 @@ struct Service {
     std::vector<Element> filters;  ///< in the order of the way to the target
     uint64_t chunk_size = 4096;    ///< the most bytes that an element is shown at once
     std::optional<Cache> cache;
+    std::optional<Tls> tls;
+    std::optional<TargetTls> target_tls;
+    std::vector<Prefix> accept_proxy;  ///< from whom a PROXY header comes first
+    std::optional<SendProxy> send_proxy;
+    /// Of services that share a port: the names that clients ask for in their TLS hello, "*.x.y"
+    /// for any one label more; none for those whose name no other has.
+    std::vector<std::string> sni;
 
     size_t port_count() const {
         size_t count = 0;
@@ -382,6 +419,9 @@ std::map<uint16_t, CaptureType> capture_listeners(const Config& config);
 /// that are as usual are left out.
 using Settings = std::vector<std::pair<std::string, std::string>>;
 Settings settings_of(const Service& service);
+
+/// Every file with certificates, keys or lists of revoked ones that was read.
+std::vector<const tls::Pem*> pems_of(const Config& config);
 
 /// "match \"secret\", close", "cap: rate 1MiB/s per source, 100KiB at once"
 std::string describe(const Element& element);

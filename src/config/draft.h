@@ -25,6 +25,7 @@ struct DraftService {
     std::vector<Position> addresses_at;
     AccessAt access_at;
     std::vector<Position> filters_at;  ///< one for each of service.filters
+    Position tls_at, target_tls_at;
     Position name_at;
     std::optional<Position> no_ports_at;  ///< nothing is listed, and nothing was misread either
 };
@@ -53,6 +54,8 @@ Draft read_file_sections(const Table& file, Problems& problems);
 DraftService read_service(const Value& value, const Table& table, Problems& problems);
 DraftCapture read_capture(const Value& value, const Table& table, Problems& problems);
 void read_filters(const Value& value, DraftService& draft, Problems& problems);
+void read_tls(const Value& value, DraftService& draft, Problems& problems);
+void read_target_tls(const Value& value, DraftService& draft, Problems& problems);
 void read_cache(const Value& value, Service& service, Problems& problems);
 void read_target_list(const Value& value, DraftService& draft, Problems& problems);
 class Fields;

@@ -23,7 +23,7 @@ static constexpr std::string_view service_keys[] = {
     "health",     "timeouts", "tries",     "max_connections", "queue",       "slow_start",
     "ejection",   "panic",    "relay",     "on_down",         "when_down",   "allow",
     "deny",       "on_deny",  "limits",    "count_ports",     "transparent", "filters",
-    "chunk_size", "cache"};
+    "chunk_size", "cache",    "tls",       "target_tls"};
 static constexpr std::string_view target_keys[] = {"address", "weight", "priority", "backup",
                                                    "max_connections"};
 static constexpr std::string_view health_keys[] = {
@@ -47,6 +47,14 @@ static constexpr std::string_view filter_keys[] = {
     "find", "with", "hold",      "bytes",    "burst", "per",   "script",  "memory", "instructions"};
 static constexpr std::string_view cache_keys[] = {"ttl",      "max_request", "max_response",
                                                   "max_size", "delimiter",   "request_timeout"};
+static constexpr std::string_view tls_keys[] = {"certificates",   "key",
+                                                "min_version",    "alpn",
+                                                "client_ca",      "crl",
+                                                "allowed_names",  "handshake_timeout",
+                                                "max_handshakes", "require_client_certificate"};
+static constexpr std::string_view target_tls_keys[] = {
+    "verify", "ca",          "crl",  "server_name",  "certificate",
+    "key",    "min_version", "alpn", "allowed_names"};
 static constexpr std::string_view limits_keys[] = {"source_sessions", "source_rate"};
 
 const Section file_section{"the file", "", file_keys};
@@ -62,12 +70,15 @@ const Section ejection_section{"ejection", "ejection.", ejection_keys};
 const Section capture_section{"[[capture]]", "", capture_keys};
 const Section filter_section{"a filter", "filters.", filter_keys};
 const Section cache_section{"cache", "cache.", cache_keys};
+const Section tls_section{"tls", "tls.", tls_keys};
+const Section target_tls_section{"target_tls", "target_tls.", target_tls_keys};
 const Section limits_section{"limits", "limits.", limits_keys};
 
 static const Section* const sections[] = {
-    &file_section,   &proxify_section, &admin_section,    &log_section,   &service_section,
-    &target_section, &health_section,  &timeouts_section, &queue_section, &ejection_section,
-    &limits_section, &capture_section, &filter_section,   &cache_section};
+    &file_section,    &proxify_section,  &admin_section,  &log_section,
+    &service_section, &target_section,   &health_section, &timeouts_section,
+    &queue_section,   &ejection_section, &limits_section, &capture_section,
+    &filter_section,  &cache_section,    &tls_section,    &target_tls_section};
 
 const std::span<const Section* const> all_sections = sections;
 

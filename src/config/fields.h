@@ -23,7 +23,7 @@ struct Section {
 
 extern const Section file_section, proxify_section, admin_section, log_section, service_section,
     target_section, health_section, timeouts_section, queue_section, ejection_section,
-    limits_section, capture_section, filter_section, cache_section;
+    limits_section, capture_section, filter_section, cache_section, tls_section, target_tls_section;
 
 /// All of them, as a schema for editors has to have them.
 extern const std::span<const Section* const> all_sections;
@@ -109,12 +109,14 @@ class Fields {
     /// Complains about what a reader of words did not understand.
     void not_understood(const Value& found, std::string_view key, const Complaint& complaint);
 
+    /// A key as messages call it: "health.interval".
+    std::string label(std::string_view key) const;
+
     Problems& problems() { return problems_; }
 
   private:
     int choose(std::string_view key, std::span<const std::string_view> words,
                std::span<const Name<std::string_view>> others);
-    std::string label(std::string_view key) const;
 
     const Table& table_;
     const Section& section_;

@@ -124,6 +124,8 @@ DraftService read_service(const Value& value, const Table& table, Problems& prob
     if (auto* filters = fields.find("filters")) read_filters(*filters, draft, problems);
     fields.size("chunk_size", {1, 65536}, service.chunk_size);
     if (auto* cache = fields.find("cache")) read_cache(*cache, service, problems);
+    if (auto* tls = fields.find("tls")) read_tls(*tls, draft, problems);
+    if (auto* tls = fields.find("target_tls")) read_target_tls(*tls, draft, problems);
     return draft;
 }
 

@@ -688,12 +688,15 @@ Result<std::string> Server::apply(const config::Config& config) {
     return applied;
 }
 
-/// What a change of is noticed: the file, and the scripts that it names.
+/// What a change of is noticed: the file, and the scripts and certificates that it names.
 std::vector<std::string> Server::files_of(const config::Config& config) const {
     std::vector<std::string> files{options_.config_path};
     for (const auto& service : config.services)
         for (const auto& element : service.filters)
             if (!element.script.empty()) files.push_back(element.script);
+    for (const tls::Pem* pem : config::pems_of(config)) files.push_back(pem->name);
+    std::ranges::sort(files);
+    files.erase(std::ranges::unique(files).begin(), files.end());
     return files;
 }
 

@@ -109,8 +109,10 @@ class Ring {
 
     unsigned buffer_count() const;
     std::byte* buffer(uint16_t id);
-    /// Gives a buffer back to the kernel.
+    /// Gives a buffer back to the kernel, or to the spares.
     void provide(uint16_t id);
+    /// A buffer of Spares::size bytes that is ours until provide().
+    uint16_t take_spare();
 
     // What never waits.
 

@@ -4,6 +4,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "io/spares.h"
+
 namespace proxify::io {
 
 void Chunk::park() {
@@ -81,6 +83,12 @@ void Stream::on_received(Event event) {
             received = {.chunk = {}, .error = ECANCELED};
         else if (passing)
             return keep_receiving();
+        else if (coded_) {
+            coded_->wire = std::move(received.chunk);
+            const bool more_waits = received.more_waits;
+            if (!read_coded(received)) return keep_receiving();
+            received.more_waits |= more_waits;
+        }
         receiver_->received = std::move(received);
         return std::exchange(receiver_, nullptr)->awaiter.resume();  // this stream may be gone now
     }
@@ -99,25 +107,117 @@ bool Stream::read_what_waits(Received& received) {
         received.error = ECANCELED;
         return true;
     }
+    if (coded_) return read_coded(received);
     if (waiting_chunks_) {
-        received.chunk = std::move(waiting_chunks_->front());
-        waiting_chunks_->erase(waiting_chunks_->begin());
-        if (waiting_chunks_->empty()) waiting_chunks_.reset();
+        received.chunk = take_waiting();
         return true;
     }
     received.error = error_;
     return ended_;
 }
 
+Chunk Stream::take_waiting() {
+    Chunk chunk = std::move(waiting_chunks_->front());
+    waiting_chunks_->erase(waiting_chunks_->begin());
+    if (waiting_chunks_->empty()) waiting_chunks_.reset();
+    return chunk;
+}
+
+// ---- with a codec
+
+namespace {
+
+struct SocketWire final : Wire {
+    SocketWire(Ring& ring, Handle socket) : ring(ring), socket(socket) {}
+    int send(std::span<const std::byte> bytes) override { return ring.send_now(socket, bytes); }
+    Ring& ring;
+    Handle socket;
+};
+
+}  // namespace
+
+void Stream::encode_with(std::unique_ptr<Codec> codec, Chunk came) {
+    expect(!receiver_ && !coded_, "a codec comes between two receives, and stays");
+    coded_ = std::make_unique<Coded>();
+    coded_->codec = std::move(codec);
+    came.park();
+    coded_->wire = std::move(came);
+}
+
+/// What the codec can make of what has come. False when it needs more.
+bool Stream::read_coded(Received& received) {
+    Coded& coded = *coded_;
+    if (!coded.plain.empty()) {
+        received.chunk = std::move(coded.plain.front());
+        coded.plain.erase(coded.plain.begin());
+        return true;
+    }
+    while (!coded.is_over) {
+        const uint16_t id = ring().take_spare();
+        Chunk plain(ring(), id, 0);  // it goes home by itself
+        auto wire = coded.wire.bytes();
+        size_t size = 0;
+        const auto opened = coded.codec->open(wire, {ring().buffer(id), Spares::size}, size);
+        coded.wire.consume(coded.wire.bytes().size() - wire.size());
+        if (coded.wire.empty()) coded.wire = {};  // the same
+        switch (opened) {
+            case Codec::Opened::bytes:
+                plain.resize(size);
+                received.chunk = std::move(plain);
+                received.error = 0;
+                received.more_waits = !coded.wire.empty() || waiting_chunks_;
+                return true;
+            case Codec::Opened::hungry:
+                if (waiting_chunks_) {
+                    coded.wire = take_waiting();
+                } else if (!ended_) {
+                    return false;
+                } else {
+                    // Who has heard our end may just go; before that it is an end that anybody on
+                    // the way may have made up.
+                    coded.is_over = true;
+                    coded.error = error_ != 0 ? error_ : coded.codec->has_finished() ? 0 : ENODATA;
+                }
+                break;
+            case Codec::Opened::ended:
+                coded.is_over = true;
+                break;
+            case Codec::Opened::failed:
+                coded.is_over = true;
+                coded.error = EBADMSG;
+                send_coded({});  // the peer may hear why
+                break;
+        }
+    }
+    received.chunk = {};
+    received.error = coded.error;
+    return true;
+}
+
+int Stream::send_coded(std::span<const std::byte> bytes) {
+    SocketWire wire(ring(), handle_);
+    return coded_->codec->send(bytes, wire);
+}
+
+int Stream::finish_coded() {
+    SocketWire wire(ring(), handle_);
+    return coded_->codec->finish(wire);
+}
+
 void Stream::put_back(Chunk chunk) {
     if (chunk.empty()) return;
     chunk.park();
+    if (coded_) {
+        coded_->plain.insert(coded_->plain.begin(), std::move(chunk));
+        return;
+    }
     if (!waiting_chunks_) waiting_chunks_ = std::make_unique<std::vector<Chunk>>();
     waiting_chunks_->insert(waiting_chunks_->begin(), std::move(chunk));
 }
 
 void Stream::hold() {
     careful_ = careful_receives;
+    if (coded_) coded_->wire.park();
     abandon_receive();
 }
 

@@ -8,6 +8,9 @@
 // Writing: send_now() takes what fits. When nothing fits, the other side is slow: its
 // source is put on hold, which stops reading and moves what was read already into memory of
 // its own, so that a slow reader costs its own session a few chunks and the others nothing.
+//
+// A stream may have a codec (TLS): what goes over the wire is then not what is read and written,
+// and whoever reads and writes need not know. Only bulk through pipes is not to be had.
 #pragma once
 
 #include <cerrno>
@@ -17,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/codec.h"
 #include "io/loop.h"
 #include "io/ring.h"
 
@@ -78,6 +82,7 @@ class Chunk {
 
     std::span<const std::byte> bytes() const { return {begin_, size_}; }
     bool empty() const { return size_ == 0; }
+    void resize(size_t size) { size_ = static_cast<uint32_t>(size); }
     void consume(size_t count) {
         begin_ += count;
         size_ -= static_cast<uint32_t>(count);
@@ -94,7 +99,8 @@ class Chunk {
 };
 
 /// What a receive gave: bytes; or no bytes, and then the end of the stream (error 0), a
-/// failure (an errno), ECANCELED after stop(), or EAGAIN after stop_waiting().
+/// failure (an errno), ECANCELED after stop(), or EAGAIN after stop_waiting(). With a codec also
+/// EBADMSG, what came cannot be decoded, and ENODATA, it ended in the middle.
 struct Received {
     Chunk chunk;
     int error = 0;
@@ -106,6 +112,13 @@ class Stream {
     Stream(Loop& loop, Socket socket);
     Stream(const Stream&) = delete;
     ~Stream();
+
+    /// From here on bytes look different on the wire; `came` is what was received of these already.
+    /// Only while nobody receives.
+    void encode_with(std::unique_ptr<Codec> codec, Chunk came);
+    bool is_coded() const { return coded_ != nullptr; }
+    /// Null without one.
+    const Codec* codec() const { return coded_ ? coded_->codec.get() : nullptr; }
 
     // Each of these is awaited by at most one task at a time.
 
@@ -137,7 +150,9 @@ class Stream {
     void put_back(Chunk chunk);
 
     /// Bytes taken, -EAGAIN when none fit, or -errno.
-    int send_now(std::span<const std::byte> bytes) { return ring().send_now(handle_, bytes); }
+    int send_now(std::span<const std::byte> bytes) {
+        return coded_ ? send_coded(bytes) : ring().send_now(handle_, bytes);
+    }
 
     struct Writable {
         Stream& stream;
@@ -151,7 +166,7 @@ class Stream {
     /// Where its bytes go is full: stop reading until the next receive().
     void hold();
 
-    // For bulk, which goes through a pipe instead of receive() and send_now().
+    // For bulk, which goes through a pipe instead of receive() and send_now(). Not with a codec.
 
     struct Held {
         Stream& stream;
@@ -184,8 +199,13 @@ class Stream {
     void stop();
     bool is_stopped() const { return stopped_; }
 
-    /// Below zero when the peer has reset the connection.
-    int shutdown_write() { return ring().shutdown_write(handle_); }
+    /// Below zero when the peer has reset the connection. With a codec also -EAGAIN: again when it
+    /// is writable.
+    int shutdown_write() {
+        if (coded_)
+            if (const int error = finish_coded(); error < 0) return error;
+        return ring().shutdown_write(handle_);
+    }
     bool is_connected() { return ring().is_connected(handle_); }
     int unacknowledged() { return ring().unacknowledged(handle_); }
     void reset_on_close() { ring().reset_on_close(handle_); }
@@ -210,8 +230,21 @@ class Stream {
         Stream* stream;
     };
 
+    /// What a codec has to do with.
+    struct Coded {
+        std::unique_ptr<Codec> codec;
+        Chunk wire;                ///< what it has not taken yet; ours goes before what waits
+        std::vector<Chunk> plain;  ///< that was put back
+        bool is_over = false;      ///< nothing more can come
+        int error = 0;             ///< why
+    };
+
     Ring& ring() { return loop_.ring(); }
     bool read_what_waits(Received& received);
+    bool read_coded(Received& received);
+    int send_coded(std::span<const std::byte> bytes);
+    int finish_coded();
+    Chunk take_waiting();
     void keep_receiving();
     void abandon_receive();
     void on_received(Event event);
@@ -232,6 +265,7 @@ class Stream {
     std::coroutine_handle<> reader_;  ///< of held() or readable()
     std::coroutine_handle<> writer_;
     std::coroutine_handle<> quiet_;
+    std::unique_ptr<Coded> coded_;  ///< null when bytes go over the wire as they are
     /// Parked: read, but nobody was waiting. Newest last; made when it is needed first.
     std::unique_ptr<std::vector<Chunk>> waiting_chunks_;
     int error_ = 0;  ///< with ended_: why
@@ -262,6 +296,29 @@ class Patience : private Timer {
   private:
     Loop& loop_;
     Stream& stream_;
+};
+
+/// Stops a stream when something takes too long.
+class Deadline : private Timer {
+  public:
+    Deadline(Loop& loop, Stream& stream)
+        : Timer([](Timer& timer) {
+              auto& deadline = static_cast<Deadline&>(timer);
+              deadline.has_passed_ = true;
+              deadline.stream_.stop();
+          }),
+          loop_(loop),
+          stream_(stream) {}
+    ~Deadline() { loop_.timers().disarm(*this); }
+    /// From now on; what it was before does not count any more.
+    void begin(Duration duration) { loop_.timers().arm(*this, loop_.now() + duration); }
+    void end() { loop_.timers().disarm(*this); }
+    bool has_passed() const { return has_passed_; }
+
+  private:
+    Loop& loop_;
+    Stream& stream_;
+    bool has_passed_ = false;
 };
 
 /// A connect in flight, with its deadline: `int error = co_await connect;` gives 0 or an errno,

@@ -20,11 +20,9 @@ static constexpr uint64_t made_max = 1 << 20;
 static constexpr size_t bulk = 128 * 1024;
 
 Relay::Relay(Loop& loop, Stream& client, Stream& target, Options options)
-    : loop_(loop),
-      client_(client),
-      target_(target),
-      options_(options),
-      last_activity_(loop.now()) {}
+    : loop_(loop), client_(client), target_(target), options_(options), last_activity_(loop.now()) {
+    options_.may_splice &= !client.is_coded() && !target.is_coded();
+}
 
 Task<Ending> Relay::run() {
     loop_.timers().arm(idle_timer_, last_activity_ + idle_limit());
@@ -101,7 +99,11 @@ Task<> Relay::pump(Side from_side) {
             gone(from_side, received.error);
             co_return stop();
         }
-        if (received.chunk.empty()) co_return finish(from_side);
+        if (received.chunk.empty()) {
+            while (!finish(from_side))
+                if (!co_await to.writable()) co_return;
+            co_return;
+        }
 
         last_activity_ = loop_.now();
         in_a_row = received.more_waits ? in_a_row + received.chunk.bytes().size() : 0;
@@ -195,7 +197,11 @@ Task<> Relay::pump_through(Side from_side, filter::Flow& flow) {
             if (progress.state == State::closed) co_return end_by(progress);
         }
         if (is_gone) co_return stop();
-        if (has_ended) co_return finish(from_side);
+        if (has_ended) {
+            while (!finish(from_side))
+                if (!co_await to.writable()) co_return;
+            co_return;
+        }
     }
     co_await pump(from_side);
 }
@@ -277,17 +283,37 @@ void Relay::report() {
     options_.meter.add(to_target, to_client);
 }
 
-/// `side` has sent all it will: the other is told, and may go on sending.
-void Relay::finish(Side side) {
+/// `side` has sent all it will: the other is told, and may go on sending. False when it cannot be
+/// told yet.
+bool Relay::finish(Side side) {
     (side == Side::client ? client_finished_ : target_finished_) = true;
     // An end that a reset caused is no end to pass on (the kernel reports a reset once only,
     // and the other pump may have been told).
-    if (side == Side::client ? client_reset_ : target_reset_) return;
+    if (side == Side::client ? client_reset_ : target_reset_) return true;
     // A side that ended first and was reset since has not taken everything, and has no pump to
     // notice.
-    if (stream(other(side)).shutdown_write() < 0) return gone(other(side), ECONNRESET);
+    const int error = stream(other(side)).shutdown_write();
+    if (error == -EAGAIN) return false;
+    if (error < 0) {
+        gone(other(side), ECONNRESET);
+        return true;
+    }
     last_activity_ = loop_.now();
     loop_.timers().arm(idle_timer_, std::min(idle_timer_.when, loop_.now() + idle_limit()));
+    return true;
+}
+
+static const char* words_of(int error) {
+    switch (error) {
+        case ETIMEDOUT:
+            return "vanished";
+        case EBADMSG:
+            return "broke its TLS connection";
+        case ENODATA:
+            return "ended without the end of TLS";
+        default:
+            return "reset";
+    }
 }
 
 void Relay::gone(Side side, int error) {
@@ -295,8 +321,8 @@ void Relay::gone(Side side, int error) {
     if (!ending_.is_normal()) return;
     ending_ = {.party = side == Side::client ? Party::client : Party::target,
                .stage = client_finished_ || target_finished_ ? Stage::last : Stage::data,
-               .reason = error == ETIMEDOUT ? "vanished" : "reset",
-               .error = error};
+               .reason = words_of(error),
+               .error = error == EBADMSG || error == ENODATA ? 0 : error};
 }
 
 void Relay::interrupt(Ending why) {

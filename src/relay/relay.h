@@ -80,8 +80,8 @@ class Relay {
     void end_by(const filter::Progress& progress);
     /// Moves bulk until it is none any more. False when this direction is at its end.
     [[gnu::noinline]] io::Task<bool> pour(Side from_side);
-    void finish(Side side);           ///< it has sent all it will
-    void gone(Side side, int error);  ///< it reset the connection, or vanished
+    [[nodiscard]] bool finish(Side side);  ///< it has sent all it will
+    void gone(Side side, int error);       ///< it reset the connection, or vanished
     void stop();
     void check_idle();
     Duration idle_limit() const;

@@ -2,6 +2,7 @@
 #include "routing/snapshot.h"
 
 #include <algorithm>
+#include <tuple>
 
 #include "base/format.h"
 #include "filter/filters.h"
@@ -134,6 +135,23 @@ void keep_answers(Service& service, const Service* before) {
         known ? known->stats() : std::make_shared<stats::Cache>());
 }
 
+/// Contexts that are written alike go on, with what can be resumed in them.
+void keep_tls(Service& service, const Service* before) {
+    const auto& [tls, target_tls] = std::tie(service.spec.tls, service.spec.target_tls);
+    // The file was checked with them, so that they open.
+    if (tls) {
+        const bool is_same =
+            before && before->spec.tls && before->spec.tls->settings == tls->settings;
+        service.tls = is_same ? before->tls : *tls::ServerContext::open(tls->settings);
+    }
+    if (target_tls) {
+        const bool is_same = before && before->spec.target_tls &&
+                             before->spec.target_tls->settings == target_tls->settings;
+        service.target_tls =
+            is_same ? before->target_tls : *tls::ClientContext::open(target_tls->settings);
+    }
+}
+
 /// Those that `before` had and `service` has not, and that somebody still holds.
 std::vector<std::weak_ptr<Target>> find_left(const Service& before, const Service& service) {
     std::vector<std::weak_ptr<Target>> left(before.pool.targets().begin(),
@@ -183,6 +201,7 @@ std::shared_ptr<const Snapshot> Snapshot::build(config::Config config, const Res
         guard(*service, old);
         keep_stats(*service, old);
         keep_answers(*service, old);
+        keep_tls(*service, old);
         service->filters = filter::Filters::build(spec, old ? old->filters.get() : nullptr);
         snapshot->services_.push_back(std::move(service));
     }

@@ -25,6 +25,7 @@
 #include "routing/orders.h"
 #include "stats/ports.h"
 #include "stats/service.h"
+#include "tls/context.h"
 
 namespace proxify::filter {
 class Filters;
@@ -48,7 +49,20 @@ struct Service {
     std::shared_ptr<stats::Ports> port_stats = {};        ///< null unless count_ports asks for it
     std::shared_ptr<const filter::Filters> filters = {};  ///< null when it has none
     std::shared_ptr<cache::Store> cache = {};             ///< null when it keeps no answers
+    std::optional<tls::ServerContext> tls = {};           ///< with clients, if so
+    std::optional<tls::ClientContext> target_tls = {};    ///< with targets, if so
 
+    /// Something comes before the client's own bytes.
+    bool greets() const { return tls || !spec.accept_proxy.empty() || !spec.sni.empty(); }
+    /// Something goes to a target before them.
+    bool introduces() const { return target_tls || spec.send_proxy; }
+
+    /// Of one of its targets: as the file names it.
+    const std::string& host_of(const balance::Target& target) const {
+        size_t at = 0;
+        while (pool.targets()[at].get() != &target) ++at;
+        return hosts[at];
+    }
     bool admits(const Ip& client) const {
         return (!common_list || common_list->admits(client)) &&
                (!own_list || own_list->admits(client));

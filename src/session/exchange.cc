@@ -17,23 +17,6 @@ using State = Progress::State;
 
 namespace {
 
-/// Stops a client that neither takes what it asked for nor ends.
-struct IdleLimit : Timer {
-    IdleLimit(Loop& its_loop, Stream& its_stream)
-        : Timer([](Timer& timer) {
-              auto& limit = static_cast<IdleLimit&>(timer);
-              limit.has_passed = true;
-              limit.stream.stop();
-          }),
-          loop(its_loop),
-          stream(its_stream) {}
-    ~IdleLimit() { loop.timers().disarm(*this); }
-    void begin(Duration duration) { loop.timers().arm(*this, loop.now() + duration); }
-    Loop& loop;
-    Stream& stream;
-    bool has_passed = false;
-};
-
 /// What of the request decides whether it is one that can be looked up.
 enum class Shape { unfinished, whole, unfit };
 
@@ -231,7 +214,7 @@ Task<Ending> Session::ask_cache(Reply& reply, bool& has_waited) {
 Task<Ending> Session::answer(cache::Answer answer) {
     const auto& timeouts = service_->spec.timeouts;
     Loop& loop = around_.loop;
-    IdleLimit idle(loop, client_);
+    Deadline idle(loop, client_);
     idle.begin(timeouts.idle);
     filter::Flow* flow = chain_ ? &chain_->flow(Direction::to_client) : nullptr;
     filter::Bytes left = *answer;
@@ -281,7 +264,9 @@ Task<Ending> Session::answer(cache::Answer answer) {
 
     const bool is_sent = ending.is_normal() && !client_.is_stopped();
     if (is_sent) {
-        if (client_.shutdown_write() < 0) ending = lost_client(Stage::last, ECONNRESET);
+        int error = client_.shutdown_write();
+        while (error == -EAGAIN && co_await client_.writable()) error = client_.shutdown_write();
+        if (error < 0 && error != -EAGAIN) ending = lost_client(Stage::last, ECONNRESET);
         idle.begin(std::min(timeouts.idle, timeouts.half_close));
         while (ending.is_normal()) {
             Received received;
@@ -295,7 +280,7 @@ Task<Ending> Session::answer(cache::Answer answer) {
     }
     if (interrupted_)
         ending = *interrupted_;
-    else if (idle.has_passed)
+    else if (idle.has_passed())
         ending = is_sent ? Ending{Party::silent_client, Stage::last, "half-closed and idle"}
                          : Ending{Party::silent_client, Stage::data, "idle"};
     client_.stop();

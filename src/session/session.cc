@@ -49,7 +49,8 @@ Task<Ending> Session::carry() {
     if (!service_)
         co_return refuse(
             {Party::policy, Stage::route, "no service for this port and no default_service"});
-    if (Ending denied = let_in(); !denied.is_normal()) co_return refuse(denied);
+    if (Ending denied = service_->greets() ? co_await greet() : let_in(); !denied.is_normal())
+        co_return refuse(denied);
 
     begin_chain();
     if (service_->cache)
@@ -174,12 +175,25 @@ Task<Ending> Session::connect_to_target() {
                                         left / (chances - tried.count() + 1), attempt_);
         record_.target = to;
         if (interrupted_) co_return *interrupted_;
+        if (error == 0 && service_->introduces()) {
+            target_.emplace(around_.loop, std::move(attempt_.socket));
+            failed = co_await introduce(*target, began + left / (chances - tried.count() + 1));
+            if (interrupted_) co_return *interrupted_;
+            if (!failed.is_normal()) {
+                target_->stop();
+                co_await target_->quiet();
+                target_.reset();  // closed before the seat is another's
+                target->stats.count_failed_connect(failed.error);
+                count(*target, balance::Trouble::failed_connect);
+                continue;
+            }
+        }
         if (error == 0) {
             if (target->failed_connects.load(std::memory_order_relaxed) != 0)
                 target->failed_connects.store(0, std::memory_order_relaxed);
             count_connect(target->stats, around_.loop.now() - began);
             seat_ = std::move(choice.seat);
-            target_.emplace(around_.loop, std::move(attempt_.socket));
+            if (!target_) target_.emplace(around_.loop, std::move(attempt_.socket));
             co_return Ending{};
         }
 
@@ -308,12 +322,14 @@ Session::View Session::view() const {
 
 void Session::interrupt(Ending why) {
     if (!relay_)
-        why.stage = exchange_ && exchange_->is_answering            ? Stage::data
+        why.stage = shaking_hands_ == &client_                      ? Stage::greet
+                    : exchange_ && exchange_->is_answering          ? Stage::data
                     : turn_ || (exchange_ && exchange_->is_reading) ? Stage::choose
                                                                     : Stage::connect;
     if (!interrupted_) interrupted_ = why;
     attempt_.cancel();
-    // Either may be the end of this session.
+    // Each may be the end of this session.
+    if (shaking_hands_) return shaking_hands_->stop();
     if (relay_) return relay_->interrupt(why);
     if (exchange_) client_.stop();
     if (turn_) turn_->raise();

@@ -71,6 +71,13 @@ class Session {
 
   private:
     io::Task<Ending> carry();
+    // What comes before bytes are relayed; greet.cc and introduce.cc.
+    /// Meets a client who says something about itself first, and lets it in.
+    [[gnu::noinline]] io::Task<Ending> greet();
+    [[gnu::noinline]] io::Task<Ending> shake_hands_with_client();
+    /// Tells a target that was reached what it is to know first. Without an end before `until`,
+    /// this is one.
+    [[gnu::noinline]] io::Task<Ending> introduce(const balance::Target& target, Time until);
     /// Whether this client may come in; a normal ending when it may.
     Ending let_in();
     void begin_chain();
@@ -115,8 +122,9 @@ class Session {
     std::unique_ptr<Exchange> exchange_;    ///< where the service has a cache
     std::unique_ptr<filter::Chain> chain_;  ///< null when there is nothing to go through
     relay::Relay* relay_ = nullptr;
-    io::Signal* turn_ = nullptr;  ///< of our place in a line, while we wait there
-    dial::Attempt attempt_;       ///< behind what the moving of bytes looks at
+    io::Stream* shaking_hands_ = nullptr;  ///< which of ours, while it does
+    io::Signal* turn_ = nullptr;           ///< of our place in a line, while we wait there
+    dial::Attempt attempt_;                ///< behind what the moving of bytes looks at
 };
 
 }  // namespace proxify::session

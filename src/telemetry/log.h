@@ -46,6 +46,9 @@ struct SessionRecord {
     Duration queued{};       ///< of that, in line for a seat
     int tried = 0;           ///< targets dialled
     const char* cache = "";  ///< where the service has one, what it did: a constant of the program
+    const char* tls = "";    ///< the version spoken with the client: a constant of the program
+    std::string identity = {};  ///< of the client's certificate: its first name
+    std::string detail = {};    ///< more about the ending than its reason says
     Ending ending;
 };
 

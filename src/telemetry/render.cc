@@ -149,25 +149,35 @@ std::string render(Format form, WallTime time, const SessionRecord& record) {
         };
         return format(
             R"({{"time":{},"level":"info","event":"session","id":{},"service":{},"client":{},)"
-            R"("original_dst":{}{},"target":{},"to_target":{},"to_client":{},"duration_ms":{:.3f},)"
+            R"("original_dst":{}{}{},"target":{},"to_target":{},"to_client":{},"duration_ms":{:.3f},)"
             R"("queued_ms":{:.3f},"tried":{}{},"ending":{},"reason":{}{}}})",
             quoted(timestamp(time)), record.id, quoted(service), quoted(record.client.text()),
             quoted(record.original_dst.text()),
-            record.door.empty() ? "" : format(R"(,"door":{})", quoted(record.door)), quoted(target),
-            record.to_target, record.to_client, in_ms(record.duration), in_ms(record.queued),
-            record.tried, *record.cache ? format(R"(,"cache":{})", quoted(record.cache)) : "",
+            record.door.empty() ? "" : format(R"(,"door":{})", quoted(record.door)),
+            !*record.tls
+                ? ""
+                : format(R"(,"tls":{},"identity":{})", quoted(record.tls), quoted(record.identity)),
+            quoted(target), record.to_target, record.to_client, in_ms(record.duration),
+            in_ms(record.queued), record.tried,
+            *record.cache ? format(R"(,"cache":{})", quoted(record.cache)) : "",
             quoted(record.ending.letters()), quoted(reason_text(record.ending)),
-            record.element.empty() ? "" : format(R"(,"element":{})", quoted(record.element)));
+            (record.element.empty() ? "" : format(R"(,"element":{})", quoted(record.element))) +
+                (record.detail.empty() ? "" : format(R"(,"detail":{})", quoted(record.detail))));
     }
     return format(
-        "{} info  session {} service={} client={} original_dst={}{} target={} to_target={} "
+        "{} info  session {} service={} client={} original_dst={}{}{} target={} to_target={} "
         "to_client={} duration={}{} tried={}{} ending={} {}{}",
         clock_text(time), record.id, service, record.client.text(), record.original_dst.text(),
-        record.door.empty() ? "" : format(" door={}", record.door), target,
-        size_text(record.to_target), size_text(record.to_client), duration_text(record.duration),
+        record.door.empty() ? "" : format(" door={}", record.door),
+        (*record.tls ? format(" tls={}", record.tls) : "") +
+            (record.identity.empty() ? "" : format(" identity={}", on_one_line(record.identity))),
+        target, size_text(record.to_target), size_text(record.to_client),
+        duration_text(record.duration),
         record.queued > 0s ? " queued=" + duration_text(record.queued) : "", record.tried,
         *record.cache ? format(" cache={}", record.cache) : "", record.ending.letters(),
-        reason_text(record.ending), record.element.empty() ? "" : format(": {}", record.element));
+        reason_text(record.ending),
+        (record.element.empty() ? "" : format(": {}", record.element)) +
+            (record.detail.empty() ? "" : format(": {}", on_one_line(record.detail))));
 }
 
 std::string render(Format form, WallTime time, const Happening& happening) {

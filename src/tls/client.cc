@@ -1,49 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tls/client.h"
 
-#include <openssl/bio.h>
-#include <openssl/err.h>
-#include <openssl/ssl.h>
-#include <openssl/x509v3.h>
-
 #include "base/address.h"
 #include "base/expect.h"
+#include "tls/openssl.h"
 
 namespace proxify::tls {
-
-namespace {
-
-/// The words of the oldest error in this thread's queue, which is emptied.
-std::string words_of_error() {
-    unsigned long code = ERR_peek_error();
-    const char* words = ERR_reason_error_string(code);
-    ERR_clear_error();
-    return words ? words : "unknown TLS error " + std::to_string(code);
-}
-
-}  // namespace
-
-Result<ClientContext> ClientContext::open(bool verify) {
-    ERR_clear_error();
-    std::shared_ptr<SSL_CTX> context(SSL_CTX_new(TLS_client_method()), SSL_CTX_free);
-    if (!context) return fail(Error::of("cannot set up TLS: " + words_of_error()));
-    if (verify) {
-        SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER, nullptr);
-        if (SSL_CTX_set_default_verify_paths(context.get()) != 1)
-            return fail(
-                Error::of("cannot read this host's certificate authorities: " + words_of_error(),
-                          "install the package ca-certificates"));
-    }
-    return ClientContext(std::move(context));
-}
 
 void Client::Free::operator()(ssl_st* ssl) const {
     SSL_free(ssl);
 }
 
 Client::Client(const ClientContext& context, const std::string& name)
-    : ssl_(SSL_new(context.context_.get())) {
+    : ssl_(SSL_new(context.shared_->context.get())) {
     expect(ssl_ != nullptr, "there is memory for a TLS connection");
+    SSL_set_app_data(ssl_.get(), const_cast<ClientContext::Shared*>(context.shared_.get()));
+    context_ = context.shared_;
     // What was fed and not yet read is "try again", never the end of the stream.
     BIO* from_peer = BIO_new(BIO_s_mem());
     BIO* to_peer = BIO_new(BIO_s_mem());
@@ -119,10 +91,7 @@ void Client::go_on() {
 
 void Client::note_failure() {
     state_ = State::failed;
-    long verified = SSL_get_verify_result(ssl_.get());
-    bool is_certificate = ERR_GET_REASON(ERR_peek_error()) == SSL_R_CERTIFICATE_VERIFY_FAILED;
-    error_ = words_of_error();
-    if (is_certificate) error_ = X509_verify_cert_error_string(verified);
+    error_ = words_of_failure(ssl_.get());
 }
 
 }  // namespace proxify::tls

@@ -15,24 +15,11 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "tls/context.h"
 
-struct ssl_ctx_st;
 struct ssl_st;
 
 namespace proxify::tls {
-
-/// What many clients share. Copies are the same one.
-class ClientContext {
-  public:
-    /// With `verify`, a peer must show a certificate that this host's store of authorities vouches
-    /// for, and that is for the peer's name; the store is read here, which takes some milliseconds.
-    static Result<ClientContext> open(bool verify);
-
-  private:
-    friend class Client;
-    explicit ClientContext(std::shared_ptr<ssl_ctx_st> context) : context_(std::move(context)) {}
-    std::shared_ptr<ssl_ctx_st> context_;
-};
 
 class Client {
   public:
@@ -73,6 +60,7 @@ class Client {
     struct Free {
         void operator()(ssl_st* ssl) const;
     };
+    std::shared_ptr<const void> context_;  ///< whose memory OpenSSL's callbacks use
     std::unique_ptr<ssl_st, Free> ssl_;
     State state_ = State::shaking_hands;
     std::string error_;

@@ -3,12 +3,14 @@
 #include "io/ring.h"
 
 #include "io/sim/world.h"
+#include "io/spares.h"
 
 namespace proxify::io {
 
 struct Ring::Impl {
     sim::World& world;
     unsigned buffers;
+    Spares spares = {};
 };
 
 Ring::Ring(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -64,10 +66,14 @@ unsigned Ring::buffer_count() const {
     return impl_->buffers;
 }
 std::byte* Ring::buffer(uint16_t id) {
-    return impl_->world.buffer(id);
+    return id >= impl_->buffers ? impl_->spares.at(id - impl_->buffers) : impl_->world.buffer(id);
 }
 void Ring::provide(uint16_t id) {
+    if (id >= impl_->buffers) return impl_->spares.give(id - impl_->buffers);
     impl_->world.provide(id);
+}
+uint16_t Ring::take_spare() {
+    return static_cast<uint16_t>(impl_->buffers + impl_->spares.take());
 }
 
 int Ring::open_stream(bool v4) {

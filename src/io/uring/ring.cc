@@ -22,6 +22,7 @@
 #include "base/format.h"
 #include "base/gauge.h"
 #include "io/ring.h"
+#include "io/spares.h"
 
 namespace proxify::io {
 
@@ -61,6 +62,7 @@ struct Ring::Impl {
     size_t buffers_size = 0;
     size_t buffer_stride = 0;
     io_uring_buf_ring* buffer_ring = nullptr;
+    Spares spares;
     Time now = std::chrono::steady_clock::now();
     uint64_t random_state = 0;
     Gauge times_overflowed;
@@ -321,14 +323,20 @@ unsigned Ring::buffer_count() const {
 }
 
 std::byte* Ring::buffer(uint16_t id) {
+    if (id >= impl_->options.buffers) return impl_->spares.at(id - impl_->options.buffers);
     return impl_->buffers + (impl_->buffers_size - impl_->options.buffers * impl_->buffer_stride) +
            id * impl_->buffer_stride;
 }
 
 void Ring::provide(uint16_t id) {
+    if (id >= impl_->options.buffers) return impl_->spares.give(id - impl_->options.buffers);
     io_uring_buf_ring_add(impl_->buffer_ring, buffer(id), impl_->options.buffer_size, id,
                           io_uring_buf_ring_mask(impl_->options.buffers), 0);
     io_uring_buf_ring_advance(impl_->buffer_ring, 1);
+}
+
+uint16_t Ring::take_spare() {
+    return static_cast<uint16_t>(impl_->options.buffers + impl_->spares.take());
 }
 
 // ---- what never waits

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a client says before its own bytes begin: who it is, whom it wants, and how it will speak.
+#include <cerrno>
+
+#include "secure/handshake.h"
+#include "session/session.h"
+
+namespace proxify::session {
+
+using namespace io;
+
+Task<Ending> Session::greet() {
+    if (Ending denied = let_in(); !denied.is_normal()) co_return denied;
+    if (service_->tls)
+        if (Ending failed = co_await shake_hands_with_client(); !failed.is_normal())
+            co_return failed;
+    co_return Ending{};
+}
+
+Task<Ending> Session::shake_hands_with_client() {
+    Deadline deadline(around_.loop, client_);
+    deadline.begin(service_->spec.tls->handshake_timeout);
+    shaking_hands_ = &client_;
+    const secure::Outcome outcome =
+        co_await secure::shake_hands(client_, std::make_unique<tls::Connection>(*service_->tls));
+    shaking_hands_ = nullptr;
+    deadline.end();
+    if (interrupted_) co_return *interrupted_;
+    if (deadline.has_passed())
+        co_return Ending{Party::silent_client, Stage::greet, "no TLS handshake in time"};
+    if (outcome.error == EBADMSG) {
+        record_.detail = outcome.why;
+        co_return Ending{Party::client, Stage::greet, "the TLS handshake failed"};
+    }
+    if (outcome.error != 0)
+        co_return Ending{Party::client, Stage::greet, "gone during the TLS handshake",
+                         outcome.error == ENODATA ? 0 : outcome.error};
+    const tls::Connection& agreed = *secure::connection_of(client_);
+    record_.tls = agreed.version();
+    if (const auto peer = agreed.peer())
+        record_.identity = peer->names.empty() ? peer->subject : peer->names.front();
+    co_return Ending{};
+}
+
+}  // namespace proxify::session

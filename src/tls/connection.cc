@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tls/connection.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <cstring>
+
+#include "base/expect.h"
+#include "tls/openssl.h"
+
+namespace proxify::tls {
+
+/// More than this is never owed but to a peer that makes us talk and does not listen.
+static constexpr size_t owed_max = 256 * 1024;
+
+/// What OpenSSL takes for its transport: it reads what the connection has been given, and what it
+/// writes goes onto the wire at once, or is owed.
+struct Pipe {
+    static int read(BIO* bio, char* out, size_t room, size_t* size) {
+        auto& from = static_cast<Connection*>(BIO_get_data(bio))->came_;
+        BIO_clear_retry_flags(bio);
+        *size = std::min(room, from.size());
+        if (*size == 0) {
+            BIO_set_retry_read(bio);
+            return 0;
+        }
+        std::memcpy(out, from.data(), *size);
+        from = from.subspan(*size);
+        return 1;
+    }
+
+    static int write(BIO* bio, const char* bytes, size_t count, size_t* taken) {
+        auto& self = *static_cast<Connection*>(BIO_get_data(bio));
+        BIO_clear_retry_flags(bio);
+        if (!self.wire_) {
+            self.owed_.append(bytes, count);
+            *taken = count;
+            return 1;
+        }
+        const int sent = self.wire_->send({reinterpret_cast<const std::byte*>(bytes), count});
+        *taken = static_cast<size_t>(std::max(sent, 0));
+        if (sent > 0) return 1;
+        if (sent == -EAGAIN)
+            BIO_set_retry_write(bio);
+        else
+            self.wire_error_ = sent;
+        return 0;
+    }
+
+    static long control(BIO*, int command, long, void*) {
+        return command == BIO_CTRL_FLUSH ? 1 : 0;
+    }
+
+    static const BIO_METHOD* method() {
+        static const BIO_METHOD* const made = [] {
+            BIO_METHOD* one = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "stream");
+            BIO_meth_set_read_ex(one, read);
+            BIO_meth_set_write_ex(one, write);
+            BIO_meth_set_ctrl(one, control);
+            return one;
+        }();
+        return made;
+    }
+};
+
+void Connection::Free::operator()(ssl_st* ssl) const {
+    SSL_free(ssl);
+}
+
+Connection::Connection(const ServerContext& context) : context_(context.shared_) {
+    begin(SSL_new(context.shared_->contexts.front().get()));
+    SSL_set_app_data(ssl_.get(), const_cast<ServerContext::Shared*>(context.shared_.get()));
+    SSL_set_accept_state(ssl_.get());
+}
+
+Connection::Connection(const ClientContext& context, const std::string& name,
+                       std::string_view resume)
+    : context_(context.shared_), resume_(resume) {
+    begin(SSL_new(context.shared_->context.get()));
+    SSL* ssl = ssl_.get();
+    SSL_set_app_data(ssl, const_cast<ClientContext::Shared*>(context.shared_.get()));
+    SSL_set_connect_state(ssl);
+    if (Ip::parse(name)) {
+        if (context.shared_->verifies)
+            X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name.c_str());
+    } else if (!name.empty()) {
+        SSL_set_tlsext_host_name(ssl, name.c_str());
+        if (context.shared_->verifies) SSL_set1_host(ssl, name.c_str());
+    }
+    if (resume_.empty()) return;
+    SSL_set_ex_data(ssl, resume_index(), &resume_);
+    std::lock_guard guard(context.shared_->lock);
+    auto known = context.shared_->sessions.find(resume_);
+    if (known != context.shared_->sessions.end()) SSL_set_session(ssl, known->second.get());
+}
+
+Connection::~Connection() = default;
+
+void Connection::begin(ssl_st* ssl) {
+    expect(ssl != nullptr, "there is memory for a TLS connection");
+    ssl_.reset(ssl);
+    BIO* pipe = BIO_new(Pipe::method());
+    BIO_set_data(pipe, this);
+    BIO_set_init(pipe, 1);
+    SSL_set_bio(ssl, pipe, pipe);  // owns it from here on
+}
+
+void Connection::note_failure() {
+    has_failed_ = true;
+    error_ = words_of_failure(ssl_.get());
+}
+
+Connection::Shaken Connection::shake_hands(std::span<const std::byte>& wire) {
+    if (has_failed_) return Shaken::failed;
+    ERR_clear_error();
+    came_ = wire;
+    const int result = SSL_do_handshake(ssl_.get());
+    wire = std::exchange(came_, {});
+    if (result == 1) return Shaken::done;
+    if (SSL_get_error(ssl_.get(), result) == SSL_ERROR_WANT_READ && owed_.size() <= owed_max)
+        return Shaken::hungry;
+    note_failure();
+    return Shaken::failed;
+}
+
+int Connection::flush(Wire& wire) {
+    while (!owed_.empty()) {
+        const int sent = wire.send(std::as_bytes(std::span(owed_)));
+        if (sent < 0) return sent;
+        owed_.erase(0, static_cast<size_t>(sent));
+    }
+    if (owed_.capacity() > 1024) owed_ = {};  // a handshake's, and none comes again
+    return 0;
+}
+
+const char* Connection::version() const {
+    return SSL_get_version(ssl_.get());
+}
+
+const char* Connection::cipher() const {
+    return SSL_get_cipher_name(ssl_.get());
+}
+
+bool Connection::is_resumed() const {
+    return SSL_session_reused(ssl_.get()) == 1;
+}
+
+std::string Connection::alpn() const {
+    const unsigned char* name = nullptr;
+    unsigned size = 0;
+    SSL_get0_alpn_selected(ssl_.get(), &name, &size);
+    return {reinterpret_cast<const char*>(name), size};
+}
+
+std::string Connection::server_name() const {
+    const char* name = SSL_get_servername(ssl_.get(), TLSEXT_NAMETYPE_host_name);
+    return name ? name : "";
+}
+
+std::optional<CertificateFacts> Connection::peer() const {
+    X509* certificate = SSL_get0_peer_certificate(ssl_.get());
+    if (!certificate) return std::nullopt;
+    return facts_of(certificate);
+}
+
+Codec::Opened Connection::open(std::span<const std::byte>& wire, std::span<std::byte> room,
+                               size_t& size) {
+    size = 0;
+    if (has_failed_) return Opened::failed;
+    ERR_clear_error();
+    came_ = wire;
+    Opened opened = Opened::hungry;
+    // As many records as there are, while one more is sure to fit.
+    while (room.size() - size >= open_min) {
+        size_t count = 0;
+        if (SSL_read_ex(ssl_.get(), room.data() + size, room.size() - size, &count) == 1) {
+            size += count;
+            continue;
+        }
+        const int error = SSL_get_error(ssl_.get(), 0);
+        if (error == SSL_ERROR_ZERO_RETURN) {
+            opened = Opened::ended;
+        } else if (error != SSL_ERROR_WANT_READ || owed_.size() > owed_max) {
+            note_failure();
+            opened = Opened::failed;
+        }
+        break;
+    }
+    wire = std::exchange(came_, {});
+    return size > 0 ? Opened::bytes : opened;
+}
+
+int Connection::send(std::span<const std::byte> plain, Wire& wire) {
+    if (has_failed_) return -EPIPE;
+    if (const int error = flush(wire); error < 0) return error;
+    ERR_clear_error();
+    wire_ = &wire;
+    size_t taken = 0;
+    while (taken < plain.size()) {
+        size_t count = 0;
+        if (SSL_write_ex(ssl_.get(), plain.data() + taken, plain.size() - taken, &count) == 1) {
+            taken += count;
+            continue;
+        }
+        const bool is_full = SSL_get_error(ssl_.get(), 0) == SSL_ERROR_WANT_WRITE;
+        wire_ = nullptr;
+        if (taken > 0) return static_cast<int>(taken);
+        if (is_full) return -EAGAIN;
+        if (wire_error_ != 0) return wire_error_;
+        note_failure();
+        return -EPIPE;
+    }
+    wire_ = nullptr;
+    return static_cast<int>(taken);
+}
+
+int Connection::finish(Wire& wire) {
+    if (!has_finished_ && !has_failed_) {
+        ERR_clear_error();
+        SSL_shutdown(ssl_.get());
+        ERR_clear_error();
+        has_finished_ = true;
+    }
+    return flush(wire);
+}
+
+}  // namespace proxify::tls
