@@ -120,11 +120,11 @@ Leaf Authority::leaf(const LeafOptions& options) const {
     extend(one, pair_->certificate.get(), NID_basic_constraints, "CA:FALSE");
     must(X509_sign(one, pair_->key.get(), EVP_sha256()) > 0, "sign a certificate");
 
-    Leaf leaf{.certificate = pem_of(one), .key = pem_of([&](BIO* out) {
-                                              return PEM_write_bio_PrivateKey(out, key.get(),
-                                                                              nullptr, nullptr, 0,
-                                                                              nullptr, nullptr);
-                                          })};
+    Leaf leaf;
+    leaf.certificate = pem_of(one);
+    leaf.key = pem_of([&](BIO* out) {
+        return PEM_write_bio_PrivateKey(out, key.get(), nullptr, nullptr, 0, nullptr, nullptr);
+    });
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned size = 0;
     X509_digest(one, EVP_sha256(), digest, &size);
