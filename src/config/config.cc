@@ -54,7 +54,7 @@ Result<std::string> read_file(const std::string& path, Kind kind, const char* hi
     if (kind == Kind::regular && !(is_known && S_ISREG(info.st_mode)))
         return fail(Error::of(format("{}: it is {}", cannot,
                                      S_ISDIR(info.st_mode) ? "a directory" : "no regular file"),
-                              "name a file with the code"));
+                              "name a file that holds it"));
     if (is_known && S_ISREG(info.st_mode) && info.st_size > ssize_t{file_bytes_max})
         return fail(Error::of(cannot + ": it is larger than 8 MiB"));
 

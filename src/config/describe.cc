@@ -206,6 +206,63 @@ void describe_bytes(const Service& service, Page& page) {
     if (service.cache) page.line("cache", describe(*service.cache));
 }
 
+std::string describe_words(const std::vector<std::string>& words) {
+    constexpr size_t listed_max = 4;
+    std::string out;
+    for (size_t i = 0; i < words.size() && i < listed_max; ++i)
+        out += (i == 0 ? "" : ", ") + printable(words[i]);
+    if (words.size() > listed_max) out += format(" and {} more", words.size() - listed_max);
+    return out;
+}
+
+std::string describe_version(tls::Version least) {
+    return least == tls::Version::tls_1_3 ? "TLS 1.3" : "TLS 1.2 or newer";
+}
+
+/// Whom it is for, or the file that says so.
+std::string describe_identity(const tls::Identity& identity) {
+    auto facts = tls::facts_of(identity.certificate);
+    if (!facts || facts->names.empty()) return identity.certificate.name;
+    return describe_words(facts->names.size() > 1 && facts->names.front() == facts->names.back()
+                              ? std::vector(facts->names.begin(), facts->names.end() - 1)
+                              : facts->names);
+}
+
+std::string describe(const Tls& tls) {
+    const auto& settings = tls.settings;
+    std::string out = "with clients: " + describe_version(settings.min_version);
+    for (const auto& identity : settings.identities) out += ", " + describe_identity(identity);
+    if (!settings.alpn.empty()) out += "; protocols " + describe_words(settings.alpn);
+    if (settings.client_ca)
+        out += format("; clients {} a certificate by {}",
+                      settings.require_client_certificate ? "need" : "may show",
+                      settings.client_ca->name);
+    if (!settings.allowed_names.empty()) out += " for " + describe_words(settings.allowed_names);
+    if (settings.crl) out += format(", not revoked in {}", settings.crl->name);
+    if (tls.handshake_timeout != Tls{}.handshake_timeout)
+        out += "; hands are shaken within " + to_text(tls.handshake_timeout);
+    if (tls.max_handshakes != 0)
+        out += format("; at most {} at once",
+                      count_text(static_cast<size_t>(tls.max_handshakes), "handshake"));
+    return out;
+}
+
+std::string describe(const TargetTls& tls) {
+    const auto& settings = tls.settings;
+    std::string out = "with targets: " + describe_version(settings.min_version);
+    if (!tls.server_name.empty()) out += ", as " + printable(tls.server_name);
+    if (settings.verify)
+        out +=
+            format("; verified by {}", settings.ca ? settings.ca->name : "this host's authorities");
+    else
+        out += "; not verified";
+    if (!settings.allowed_names.empty()) out += " for " + describe_words(settings.allowed_names);
+    if (settings.crl) out += format(", not revoked in {}", settings.crl->name);
+    if (settings.identity) out += "; shown: " + describe_identity(*settings.identity);
+    if (!settings.alpn.empty()) out += "; protocols " + describe_words(settings.alpn);
+    return out;
+}
+
 void describe_settings(const Service& service, Page& page) {
     if (service.balance != Balance::round_robin)
         page.line("balance", service.hash_balance_factor == 0
@@ -238,6 +295,8 @@ void describe_settings(const Service& service, Page& page) {
     if (auto limits = describe_limits(service.limits); !limits.empty()) page.line("limits", limits);
     if (service.count_ports) page.line("counted", "for each port");
     if (service.transparent) page.line("dialled", "from the client's own address");
+    if (service.tls) page.line("tls", describe(*service.tls));
+    if (service.target_tls) page.line(service.tls ? "" : "tls", describe(*service.target_tls));
     describe_bytes(service, page);
 }
 

@@ -38,13 +38,14 @@ void read_path(Fields& fields, std::string_view key, std::optional<tls::Pem>& ou
 
 Understood<std::string> read_protocol(std::string_view text) {
     if (text.empty() || text.size() > 255)
-        return std::unexpected(Complaint{"is not the name of a protocol", R"(like "h2")"});
+        return std::unexpected(
+            Complaint{quoted(text) + " is not the name of a protocol", R"(like "h2")"});
     return std::string(text);
 }
 
 Understood<std::string> read_allowed(std::string_view text) {
     if (text.empty() || text.size() > 1024)
-        return std::unexpected(Complaint{"is no name in a certificate", {}});
+        return std::unexpected(Complaint{quoted(text) + " is no name in a certificate", {}});
     if (!text.starts_with("sha256:")) return std::string(text);
     std::string digits;
     for (char c : text.substr(7))
@@ -52,8 +53,9 @@ Understood<std::string> read_allowed(std::string_view text) {
     const bool is_hex =
         std::ranges::all_of(digits, [](unsigned char c) { return std::isxdigit(c) != 0; });
     if (digits.size() != 64 || !is_hex)
-        return std::unexpected(Complaint{"is not a fingerprint of 64 hexadecimal digits",
-                                         "openssl x509 -noout -fingerprint -sha256 shows it"});
+        return std::unexpected(
+            Complaint{quoted(text) + " is not a fingerprint of 64 hexadecimal digits",
+                      "openssl x509 -noout -fingerprint -sha256 shows it"});
     return "sha256:" + digits;
 }
 
@@ -85,7 +87,8 @@ void read_tls(const Value& value, DraftService& draft, Problems& problems) {
     Tls tls;
     auto& settings = tls.settings;
     settings.identities = read_identities(fields, "certificates");
-    if (settings.identities.empty() && !fields.find("certificates"))
+    auto* certificates = fields.find("certificates");
+    if (!certificates || one_or_many(*certificates).empty())
         problems.add(value.at, "tls.certificates: there is none",
                      R"(add the path of a file in PEM: certificates = "site.pem")");
     fields.choice("min_version", version_names, settings.min_version, other_versions);

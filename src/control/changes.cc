@@ -190,6 +190,7 @@ class Planner {
         change_access("of service " + service.name, old.access, service.access);
         change_settings(old, service);
         change_scripts(old, service);
+        change_certificates(old, service);
         if (plan_.changes.size() == noted) note("~", "service " + service.name);
     }
 
@@ -223,7 +224,8 @@ class Planner {
         auto value_in = [](const config::Settings& settings, const std::string& label) {
             auto found = std::ranges::find(settings, label, &config::Settings::value_type::first);
             if (found != settings.end()) return found->second;
-            return std::string(label == "filters" || label == "cache" ? "none" : "as usual");
+            return std::string(
+                label == "filters" || label == "cache" || label == "tls" ? "none" : "as usual");
         };
         const auto before = config::settings_of(old), after = config::settings_of(service);
         std::vector<std::string> labels;
@@ -246,6 +248,35 @@ class Planner {
                      format("script {} of element {} of service {}", element.script, element.name,
                             service.name),
                      "live sessions keep the old one");
+        }
+    }
+
+    /// The settings have the paths of these files, and whom certificates are for.
+    void change_certificates(const config::Service& old, const config::Service& service) {
+        using File = std::optional<tls::Pem>;
+        auto change = [&](std::string_view what, const File& before, const File& after) {
+            if (before && after && before->name == after->name && before->text != after->text)
+                note("~", format("{} {} of service {}", what, after->name, service.name),
+                     "live sessions stay");
+        };
+        auto change_identity = [&](const tls::Identity& before, const tls::Identity& after) {
+            change("certificate", before.certificate, after.certificate);
+            if (after.key.name != after.certificate.name) change("key", before.key, after.key);
+        };
+        if (old.tls && service.tls) {
+            const auto &before = old.tls->settings, &after = service.tls->settings;
+            for (const auto& one : after.identities)
+                for (const auto& had : before.identities)
+                    if (had.certificate.name == one.certificate.name) change_identity(had, one);
+            change("authority of clients", before.client_ca, after.client_ca);
+            change("revoked certificates", before.crl, after.crl);
+        }
+        if (old.target_tls && service.target_tls) {
+            const auto &before = old.target_tls->settings, &after = service.target_tls->settings;
+            if (before.identity && after.identity)
+                change_identity(*before.identity, *after.identity);
+            change("authority of targets", before.ca, after.ca);
+            change("revoked certificates", before.crl, after.crl);
         }
     }
 

@@ -5,6 +5,7 @@
 
 #include "support/catch.h"
 #include "support/temp_dir.h"
+#include "tls/authority.h"
 
 using namespace proxify;
 using routing::Snapshot;
@@ -180,6 +181,41 @@ TEST_CASE("a script that says something else is a change, though the file is the
     CHECK(plan_text(control::plan_change(*running(old), next)) ==
           "~ script " + (dir / "a.lua") +
               " of element lua of service web (live sessions keep the old one)\n");
+}
+
+TEST_CASE("a certificate that was renewed is a change, though the file is the same", "[P-47]") {
+    test::TempDir dir;
+    auto write = [&](const std::string& name, const tls::Issued& made) {
+        test::write_file(dir / (name + ".pem"), made.certificate);
+        test::write_file(dir / (name + ".key"), made.key);
+    };
+    const auto ca = *tls::make_authority({.common_name = "Example authority"});
+    const auto issue = [&](const std::string& name) {
+        return *tls::issue({{"ca.pem", ca.certificate}, {"ca.key", ca.key}},
+                           {.common_name = "", .names = {name}});
+    };
+    auto load = [&](const std::string& keys) {
+        auto config = config::parse(web(keys), dir / "targets.toml");
+        INFO((config ? "" : config.error().text()));
+        REQUIRE(config);
+        return *config;
+    };
+    const std::string tls = "tls = { certificates = 'a.pem', key = 'a.key', client_ca = 'ca.pem' }";
+    write("ca", ca);
+    write("a", issue("a.example"));
+    const auto old = load(tls), same = load(tls), none = load("");
+    CHECK(plan_text(control::plan_change(*running(old), same)) == "");
+    CHECK(plan_text(control::plan_change(*running(none), old)) ==
+          "~ tls of service web: none -> with clients: TLS 1.2 or newer, a.example; clients may "
+          "show a certificate by " +
+              (dir / "ca.pem") + "\n");
+
+    write("a", issue("a.example"));
+    write("ca", *tls::make_authority({.common_name = "Example authority"}));
+    CHECK(plan_text(control::plan_change(*running(old), load(tls))) ==
+          "~ certificate " + (dir / "a.pem") + " of service web (live sessions stay)\n~ key " +
+              (dir / "a.key") + " of service web (live sessions stay)\n~ authority of clients " +
+              (dir / "ca.pem") + " of service web (live sessions stay)\n");
 }
 
 namespace {

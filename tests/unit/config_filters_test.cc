@@ -369,7 +369,7 @@ TEST_CASE("a script that cannot be read is refused, and never waited for") {
     CHECK(said("none.lua").contains("hint: a relative path begins in the folder of the file"));
     REQUIRE(::mkdir((dir / "folder").c_str(), 0755) == 0);
     CHECK(said("folder").contains("it is a directory"));
-    CHECK(said("folder").contains("hint: name a file with the code"));
+    CHECK(said("folder").contains("hint: name a file that holds it"));
     REQUIRE(::mkfifo((dir / "fifo").c_str(), 0600) == 0);
     CHECK(said("fifo").contains("it is no regular file"));
     CHECK(said("/dev/zero").contains("it is no regular file"));
