@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "cli/ask.h"
+#include "cli/cert.h"
 #include "cli/check.h"
 #include "cli/completion.h"
 #include "cli/doctor.h"
@@ -69,6 +70,8 @@ int main(int argc, char** argv) {
             return cli::run_check(*options, std::cout, std::cerr);
         case cli::Options::Command::doctor:
             return cli::run_doctor(*options, std::cout);
+        case cli::Options::Command::cert:
+            return cli::run_cert(*options, std::cout, std::cerr);
         case cli::Options::Command::completion:
             return cli::run_completion(*options, std::cout, std::cerr);
         case cli::Options::Command::top:

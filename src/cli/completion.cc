@@ -23,6 +23,7 @@ std::string_view source_of(const CommandInfo& command) {
     if (command.arguments == "SESSION")
         return "proxify sessions 2>/dev/null | awk '$1 ~ /^[0-9]+$/ { print $1 }'";
     if (command.arguments.starts_with("[rules")) return "printf '%s\\n' rules";
+    if (command.arguments == "ca|leaf") return "printf '%s\\n' ca leaf";
     if (command.arguments == "SHELL") return "printf '%s\\n' bash zsh fish";
     return {};
 }

@@ -42,6 +42,7 @@ static constexpr Names intercept_flags[] = {
     "listen",    "show-events",    "report-every", "runtime", "socket",        "json"};
 static constexpr Names ingress_flags[] = {"map", "interface", "hook", "socket", "json"};
 static constexpr Names redirect_flags[] = {"ports", "to", "only", "mark", "socket", "json"};
+static constexpr Names cert_flags[] = {"out", "ca", "san", "cn", "days", "force"};
 
 static constexpr CommandInfo commands[] = {
     {Command::run, "", "", 0, run_flags, "serve, until SIGTERM"},
@@ -72,6 +73,8 @@ static constexpr CommandInfo commands[] = {
      "lead ports of this host to others, where packets come in"},
     {Command::redirect, "redirect", "[rules add|remove|show]", 0, redirect_flags,
      "pass on what iptables redirects, to where it was going; or write the rules"},
+    {Command::cert, "cert", "ca|leaf", 1, cert_flags,
+     "make an authority of your own, or a certificate that it vouches for"},
     {Command::completion, "completion", "SHELL", 1, {}, "a script for bash, zsh or fish"},
     {Command::help, "help", "", 0, {}, "print this help"},
     {Command::version, "version", "", 0, {}, "print the version"},
@@ -108,6 +111,12 @@ static constexpr FlagInfo flag_infos[] = {
     {"to", 0, "PORT", "rules lead to this port, where proxify listens"},
     {"only", 0, "WHICH", "rules for what is arriving, or leaving, at this host (default both)"},
     {"mark", 0, "MARK", "rules leave what carries it alone (default 0x2035)"},
+    {"out", 0, "NAME", "make NAME.pem and NAME.key"},
+    {"ca", 0, "NAME", "the authority in NAME.pem and NAME.key vouches for it"},
+    {"san", 0, "NAME", "a name, address or URI that the certificate is for", true},
+    {"cn", 0, "NAME", "its common name (default: the first --san)"},
+    {"days", 0, "DAYS", "how long it is good (default 365, of an authority 3650)"},
+    {"force", 0, "", "take the place of files that are there"},
     {"help", 'h', "", "print this help"},
     {"version", 0, "", "print the version"},
 };
@@ -173,6 +182,7 @@ static Result<Options> read(const cxxopts::ParseResult& given) {
     options.steer = given.count("b") > 0;
     options.json = given.count("json") > 0;
     options.dry_run = given.count("dry-run") > 0;
+    options.force = given.count("force") > 0;
     if (given.count("port")) {
         TRY_TO(port, read_port(text("port")));
         options.port = port;
@@ -183,7 +193,7 @@ static Result<Options> read(const cxxopts::ParseResult& given) {
     if (options.socket && options.socket->empty())
         return fail(Error::of("--socket names no file", try_help));
     for (auto name : {"service", "target", "client", "limit", "cgroup", "proxy", "listen",
-                      "runtime", "hook", "to", "only", "mark"})
+                      "runtime", "hook", "to", "only", "mark", "out", "ca", "cn", "days"})
         if (given.count(name)) options.filters[name] = text(name);
     for (const auto& flag : flag_infos)
         if (const std::string name(flag.name); flag.repeats && given.count(name))

@@ -38,6 +38,7 @@ enum class Command {
     intercept,
     ingress,
     redirect,
+    cert,
     completion,
     help,
     version,
@@ -59,6 +60,7 @@ struct Options {
     bool show_events = false;
     std::optional<Duration> report_every;
     bool dry_run = false;
+    bool force = false;
     std::optional<Duration> rollback_if_down;
     bool operator==(const Options&) const = default;
 
