@@ -91,6 +91,7 @@ struct Target {
     /// Where a client that dialled `dialled` is sent. Nowhere if that is beyond the last port,
     /// which a port added by hand may ask for: those of the file were checked.
     std::optional<Address> for_dialled(const Address& dialled) const {
+        if (port.is_tunnel()) return Address{dialled.ip, port.value};
         if (port.is_original()) return dialled;
         if (port.kind == config::TargetPort::Kind::offset && dialled.port + port.value > 65535)
             return std::nullopt;

@@ -17,6 +17,8 @@ std::string_view name_of(Door door) {
             return "redirect";
         case Door::tproxy:
             return "tproxy";
+        case Door::tunnel:
+            return "tunnel";
     }
     return "";
 }
@@ -28,6 +30,7 @@ Arrival arrive(io::Socket socket, Door door, uint16_t listener_port, Origins* or
     switch (door) {
         case Door::bound:
         case Door::steered:
+        case Door::tunnel:
             // sk_lookup chooses a socket, it rewrites nothing; and whoever dials the listener
             // itself has aimed there.
             break;

@@ -19,9 +19,10 @@ enum class Door : uint8_t {
     ingress,   ///< a program at an interface gave the SYN to our listener
     redirect,  ///< netfilter did, and wrote our listener's address into it (REDIRECT)
     tproxy,    ///< netfilter did, and wrote nothing (TPROXY)
+    tunnel,    ///< another proxify dialled it; what it says first is where the client aimed
 };
 
-inline constexpr size_t door_count = 6;
+inline constexpr size_t door_count = 7;
 
 /// Whether it is one beside the ports of services.
 constexpr bool is_capture(Door door) {

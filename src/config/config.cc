@@ -29,6 +29,9 @@ Config to_config(Draft draft) {
     }
     for (auto& draft_capture : draft.captures)
         config.captures.push_back(std::move(draft_capture.capture));
+    for (auto& service : config.services)
+        for (auto& target : service.targets)
+            if (target.port.is_tunnel()) target.port.value = config.tunnel->port;
     return config;
 }
 
@@ -136,8 +139,23 @@ class PemReader {
     bool is_good_ = true;
 };
 
+void read_tunnel_certificates(Draft& draft, PemReader& reader) {
+    if (!draft.config.tunnel) return;
+    auto& tunnel = *draft.config.tunnel;
+    if (tunnel.identity.certificate.name.empty() || tunnel.ca.name.empty()) return;
+    reader.read(tunnel.identity, "tunnel", *draft.tunnel_at);
+    reader.read(tunnel.ca, "tunnel.ca", *draft.tunnel_at);
+    if (!reader.was_good()) return;
+    if (auto opened = tls::ServerContext::open(tunnel.server_settings()); !opened)
+        reader.complain("tunnel", *draft.tunnel_at, opened.error());
+    else if (auto client = tls::ClientContext::open(tunnel.client_settings()); !client)
+        reader.complain("tunnel", *draft.tunnel_at, client.error());
+    reader.was_good();
+}
+
 void read_certificates(Draft& draft, const std::string& file, Problems& problems) {
     PemReader reader(file, problems);
+    read_tunnel_certificates(draft, reader);
     for (auto& one : draft.services) {
         auto& service = one.service;
         const auto [at, target_at] = std::pair(one.tls_at, one.target_tls_at);
@@ -205,7 +223,34 @@ std::vector<const tls::Pem*> pems_of(const Config& config) {
             add(service.target_tls->settings.crl);
         }
     }
+    if (config.tunnel) {
+        add_both(config.tunnel->identity);
+        all.push_back(&config.tunnel->ca);
+    }
     return all;
+}
+
+bool Tunnel::may_reach(uint16_t port_here) const {
+    return ports.empty() || std::ranges::any_of(ports, [&](const PortRange& range) {
+               return range.first <= port_here && port_here <= range.last;
+           });
+}
+
+// Both ends are ours, so that nothing older than TLS 1.3 has to be spoken.
+
+tls::ServerSettings Tunnel::server_settings() const {
+    return {.identities = {identity},
+            .min_version = tls::Version::tls_1_3,
+            .client_ca = ca,
+            .require_client_certificate = true,
+            .allowed_names = allowed_names};
+}
+
+tls::ClientSettings Tunnel::client_settings() const {
+    return {.ca = ca,
+            .identity = identity,
+            .min_version = tls::Version::tls_1_3,
+            .allowed_names = allowed_names};
 }
 
 std::map<uint16_t, CaptureType> capture_listeners(const Config& config) {

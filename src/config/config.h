@@ -29,11 +29,13 @@ struct PortRange {
 };
 
 /// The port of a target: a number, or one that follows the port the client dialled. The target
-/// "original" is where the client aimed, address and port.
+/// "original" is where the client aimed, address and port; so is "tunnel", by way of the proxify
+/// that has the tunnel's port there.
 struct TargetPort {
-    enum class Kind { fixed, same, offset, original };  ///< "host:80", "host:*", "host:+1000"
+    /// "host:80", "host:*", "host:+1000"
+    enum class Kind { fixed, same, offset, original, tunnel };
     Kind kind = Kind::fixed;
-    uint16_t value = 0;  ///< the port, unused, or what is added
+    uint16_t value = 0;  ///< the port, unused, what is added, or the tunnel's port
 
     /// Where a client that dialled `dialled`, a port of the service, goes: the file was checked, so
     /// the sum is a port.
@@ -41,7 +43,8 @@ struct TargetPort {
         if (kind == Kind::fixed) return value;
         return static_cast<uint16_t>(dialled + (kind == Kind::offset ? value : 0));
     }
-    bool is_original() const { return kind == Kind::original; }
+    bool is_original() const { return kind == Kind::original || is_tunnel(); }
+    bool is_tunnel() const { return kind == Kind::tunnel; }
     auto operator<=>(const TargetPort&) const = default;
 };
 
@@ -315,13 +318,18 @@ struct Service {
             if (target.port.is_original()) return true;
         return false;
     }
+    bool goes_through_tunnel() const {
+        for (const auto& target : targets)
+            if (target.port.is_tunnel()) return true;
+        return false;
+    }
     bool has_one_port() const { return ports.size() == 1 && ports[0].first == ports[0].last; }
     bool operator==(const Service&) const = default;
 };
 
 /// Ways for connections to arrive, beside ports that proxify steers or listens on;
 /// docs/captures.md describes each.
-enum class CaptureType { connect, ingress, redirect, tproxy };
+enum class CaptureType { connect, ingress, redirect, tproxy, tunnel };
 
 /// Where a client may want to go.
 struct Destination {
@@ -367,6 +375,27 @@ struct Capture {
     bool operator==(const Capture&) const = default;
 };
 
+/// What becomes of a client when nobody listens at the tunnel's port where it goes.
+enum class Fallback { refuse, plain };
+
+/// The tunnel to the proxifys of other hosts, both ends of it; docs/mesh.md.
+struct Tunnel {
+    tls::Identity identity;                  ///< shown to every other end
+    tls::Pem ca;                             ///< who vouches for every other end
+    uint16_t port = 18001;                   ///< dialled at the address that a client aimed at
+    std::optional<Ip> address;               ///< dialled instead of that address
+    std::string server_name;                 ///< of every far end; empty: the address dialled
+    std::vector<std::string> allowed_names;  ///< see tls::ServerSettings
+    std::vector<PortRange> ports;            ///< of this host that others may reach; none for all
+    Fallback fallback = Fallback::refuse;
+    int max_hops = 4;  ///< tunnels that a connection may come through, one behind the other
+    bool operator==(const Tunnel&) const = default;
+
+    bool may_reach(uint16_t port_here) const;
+    tls::ServerSettings server_settings() const;
+    tls::ClientSettings client_settings() const;
+};
+
 struct Log {
     LogFormat format = LogFormat::text;
     LogLevel level = LogLevel::info;
@@ -398,6 +427,7 @@ struct Config {
     Access access;  ///< of all services, beside their own
     std::vector<Service> services;
     std::vector<Capture> captures;
+    std::optional<Tunnel> tunnel;
     bool operator==(const Config&) const = default;
 };
 

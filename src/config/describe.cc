@@ -67,7 +67,10 @@ std::string describe_target(const TargetSpec& target, const Config& config) {
     if (target.port.kind == TargetPort::Kind::same) note("the port that was dialled");
     if (target.port.kind == TargetPort::Kind::offset)
         note(format("the port that was dialled, plus {}", target.port.value));
-    if (target.port.is_original()) note("where the client aimed");
+    if (target.port.is_tunnel())
+        note(format("where the client aimed, through its port {}", target.port.value));
+    else if (target.port.is_original())
+        note("where the client aimed");
     if (target.weight != 1) note(format("weight {}", target.weight));
     if (target.priority != 0) note(format("priority {}", target.priority));
     if (target.backup) note("backup");
@@ -344,6 +347,29 @@ std::string describe_capture(const Capture& capture) {
     return format("capture {}\n", name_of(capture.type, capture_type_names)) + page.text();
 }
 
+std::string describe_tunnel(const Tunnel& tunnel) {
+    Page page("  ", 8);
+    page.line("shows", tunnel.identity.certificate.name);
+    page.line("trusts", tunnel.ca.name);
+    std::string_view label = "only";
+    for (const auto& name : tunnel.allowed_names) page.line(std::exchange(label, ""), name);
+    page.line("dials", format("port {}{}", tunnel.port,
+                              tunnel.address ? " of " + tunnel.address->text()
+                                             : " where the client aimed"));
+    if (!tunnel.server_name.empty()) page.line("expects", tunnel.server_name);
+    std::string ports;
+    for (auto [first, last] : joined(tunnel.ports))
+        ports += format("{}{}", ports.empty() ? "" : ", ",
+                        first == last ? format("{}", first) : format("{}-{}", first, last));
+    page.line("reached", ports.empty() ? "all ports but proxify's own" : "ports " + ports);
+    if (tunnel.fallback == Fallback::plain)
+        page.line("without", "a tunnel there, clients go in the clear");
+    if (tunnel.max_hops != Tunnel{}.max_hops)
+        page.line("at most",
+                  count_text(static_cast<size_t>(tunnel.max_hops), "tunnel") + " in a row");
+    return "tunnel\n" + page.text();
+}
+
 std::string describe_log(const Log& log) {
     return format("{}, {}", name_of(log.format, log_format_names),
                   name_of(log.level, log_level_names));
@@ -400,6 +426,7 @@ std::string describe(const Config& config) {
         targets += service.targets.size();
     }
     for (const auto& capture : config.captures) out += describe_capture(capture) + "\n";
+    if (config.tunnel) out += describe_tunnel(*config.tunnel) + "\n";
     return out + format("{}, {}, {}\n", count_text(config.services.size(), "service"),
                         count_text(targets, "target"), count_text(ports, "port"));
 }

@@ -45,6 +45,7 @@ struct Draft {
     std::optional<Position> listen_at;
     AccessAt access_at;
     std::string default_service;  ///< empty when not given
+    std::optional<Position> tunnel_at;
     Position default_service_at;
 };
 
@@ -56,6 +57,7 @@ DraftCapture read_capture(const Value& value, const Table& table, Problems& prob
 void read_filters(const Value& value, DraftService& draft, Problems& problems);
 void read_tls(const Value& value, DraftService& draft, Problems& problems);
 void read_target_tls(const Value& value, DraftService& draft, Problems& problems);
+void read_tunnel(const Table& table, Draft& draft, Problems& problems);
 void read_cache(const Value& value, Service& service, Problems& problems);
 void read_target_list(const Value& value, DraftService& draft, Problems& problems);
 class Fields;

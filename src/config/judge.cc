@@ -250,6 +250,38 @@ void check_original(const Draft& draft, Problems& problems) {
         }
 }
 
+/// What goes through a tunnel, and what comes out of one, takes a [tunnel].
+void check_tunnel(const Draft& draft, Problems& problems) {
+    constexpr auto add_one =
+        "add it, with certificate, key and ca; docs/mesh.md has a whole file";
+    for (const auto& one : draft.captures)
+        if (one.capture.type == CaptureType::tunnel && !draft.tunnel_at)
+            problems.add(one.at, "type: a capture of type \"tunnel\" needs a [tunnel]", add_one);
+    for (const auto& draft_service : draft.services) {
+        const auto& service = draft_service.service;
+        size_t originals = 0;
+        for (size_t i = 0; i < service.targets.size(); ++i) {
+            const auto at = draft_service.targets_at[i];
+            const auto& port = service.targets[i].port;
+            originals += port.is_original();
+            if (!port.is_tunnel()) continue;
+            if (!draft.tunnel_at)
+                problems.add(at, "targets: \"tunnel\" needs a [tunnel]", add_one);
+            if (service.target_tls)
+                problems.add(draft_service.target_tls_at,
+                             "target_tls: the tunnel is encrypted already, and what is at its end "
+                             "speaks with the client itself",
+                             "take it out");
+            if (originals > 1)
+                problems.add(at,
+                             "targets: \"original\" and \"tunnel\" lead to the same place, and "
+                             "only one of them can be the way",
+                             "take one out; fallback in [tunnel] says what becomes of clients when "
+                             "nobody has a tunnel there");
+        }
+    }
+}
+
 }  // namespace
 
 void judge(const Draft& draft, Problems& problems) {
@@ -269,6 +301,7 @@ void judge(const Draft& draft, Problems& problems) {
     check_captures(draft, problems);
     check_targets(draft, problems);
     check_original(draft, problems);
+    check_tunnel(draft, problems);
     check_access(draft.config.access, draft.access_at, problems);
     for (const auto& draft_service : draft.services)
         check_access(draft_service.service.access, draft_service.access_at, problems);

@@ -66,7 +66,11 @@ inline constexpr Name<OnDown> on_down_names[] = {{"keep", OnDown::keep}, {"reset
 inline constexpr Name<CaptureType> capture_type_names[] = {{"connect", CaptureType::connect},
                                                            {"ingress", CaptureType::ingress},
                                                            {"redirect", CaptureType::redirect},
-                                                           {"tproxy", CaptureType::tproxy}};
+                                                           {"tproxy", CaptureType::tproxy},
+                                                           {"tunnel", CaptureType::tunnel}};
+
+inline constexpr Name<Fallback> fallback_names[] = {{"refuse", Fallback::refuse},
+                                                    {"plain", Fallback::plain}};
 
 inline constexpr Name<TcHook> tc_hook_names[] = {
     {"auto", TcHook::automatic}, {"tcx", TcHook::tcx}, {"clsact", TcHook::clsact}};

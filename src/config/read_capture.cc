@@ -17,7 +17,7 @@ struct Use {
 };
 const Use uses[] = {
     {"ports", {Type::ingress, Type::redirect, Type::tproxy}},
-    {"listen", {Type::connect, Type::ingress}},
+    {"listen", {Type::connect, Type::ingress, Type::tunnel}},
     {"cidr", {Type::connect}},
     {"containers", {Type::connect}},
     {"from_containers", {Type::connect}},
@@ -163,7 +163,7 @@ DraftCapture read_capture(const Value& value, const Table& table, Problems& prob
     Capture& capture = draft.capture;
     if (!fields.find("type")) {
         problems.add(value.at, "the capture has no type",
-                     R"(add type = "connect", "ingress", "redirect" or "tproxy")");
+                     R"(add type = "connect", "ingress", "redirect", "tproxy" or "tunnel")");
         return draft;
     }
     if (!fields.choice("type", capture_type_names, capture.type)) return draft;
@@ -185,6 +185,9 @@ DraftCapture read_capture(const Value& value, const Table& table, Problems& prob
         case Type::redirect:
         case Type::tproxy:
             read_listen(fields, "ports", {15002, 15006}, draft);
+            break;
+        case Type::tunnel:
+            read_listen(fields, "listen", {18001}, draft);
             break;
     }
     return draft;

@@ -126,6 +126,10 @@ Draft read_file_sections(const Table& file, Problems& problems) {
     if (auto* table = fields.table("proxify")) read_proxify(*table, draft, problems);
     if (auto* table = fields.table("admin")) read_admin(*table, draft.config.admin, problems);
     if (auto* table = fields.table("log")) read_log(*table, draft.config.log, problems);
+    if (auto* table = fields.table("tunnel")) {
+        draft.tunnel_at = fields.find("tunnel")->at;
+        read_tunnel(*table, draft, problems);
+    }
     read_tables(fields, "service", read_service, draft.services);
     read_tables(fields, "capture", read_capture, draft.captures);
     return draft;

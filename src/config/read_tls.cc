@@ -139,4 +139,34 @@ void read_target_tls(const Value& value, DraftService& draft, Problems& problems
     draft.service.target_tls = std::move(tls);
 }
 
+void read_tunnel(const Table& table, Draft& draft, Problems& problems) {
+    Fields fields(table, tunnel_section, problems);
+    Tunnel tunnel;
+    auto identities = read_identities(fields, "certificate");
+    if (identities.size() > 1)
+        fields.expected(*fields.find("certificate"), "certificate", "the path of one file");
+    if (!identities.empty()) tunnel.identity = std::move(identities.front());
+    std::optional<tls::Pem> ca;
+    read_path(fields, "ca", ca);
+    if (ca) tunnel.ca = *std::move(ca);
+    for (std::string_view key : {"certificate", "ca"})
+        if (!fields.find(key))
+            problems.add(*draft.tunnel_at,
+                         format("tunnel.{}: there is none, and both ends of a tunnel need one", key),
+                         "proxify cert makes an authority and certificates; docs/mesh.md");
+    fields.port("port", tunnel.port);
+    if (auto* value = fields.find("address")) {
+        auto* text = value->as<std::string>();
+        tunnel.address = text ? Ip::parse(*text) : std::nullopt;
+        if (!tunnel.address) fields.expected(*value, "address", "an IP address");
+    }
+    fields.text("server_name", 255, tunnel.server_name);
+    fields.words("allowed_names", read_allowed, tunnel.allowed_names);
+    std::vector<Position> at;
+    fields.ports("ports", tunnel.ports, at);
+    fields.choice("fallback", fallback_names, tunnel.fallback);
+    fields.count("max_hops", {1, 16}, tunnel.max_hops);
+    draft.config.tunnel = std::move(tunnel);
+}
+
 }  // namespace proxify::config

@@ -198,6 +198,11 @@ Understood<TargetSpec> read_target(std::string_view text) {
                           .host = std::string(text),
                           .ip = Ip{},
                           .port = {.kind = TargetPort::Kind::original}};
+    if (text == "tunnel")
+        return TargetSpec{.text = std::string(text),
+                          .host = std::string(text),
+                          .ip = Ip{},
+                          .port = {.kind = TargetPort::Kind::tunnel}};
     if (auto scheme = text.find("://"); scheme != std::string_view::npos)
         return complaint("is a URL", forms);
     if (is_service_name(text)) return read_service_target(text);

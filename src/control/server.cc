@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <csignal>
 #include <latch>
+#include <random>
 
 #include "base/format.h"
 #include "control/changes.h"
@@ -78,6 +79,14 @@ std::string captures_text(const config::Config& config) {
     return config.captures.empty() ? "" : ", " + count_text(config.captures.size(), "capture");
 }
 
+/// Nobody else draws the same.
+tunnel::Id draw_instance() {
+    tunnel::Id id{};
+    std::random_device device;
+    for (auto& byte : id) byte = static_cast<uint8_t>(device());
+    return id;
+}
+
 /// The least that none of them has.
 uint64_t free_number(const std::vector<worker::Worker*>& workers) {
     uint64_t number = 0;
@@ -118,6 +127,7 @@ Server::Server(const Options& options, config::Config config, Ring ring, Signals
       loop_(std::move(ring)),
       signals_(std::move(signals)),
       signal_arrival_(loop_, signals_.handle()),
+      instance_(draw_instance()),
       started_at_(loop_.now()),
       applied_at_(started_at_) {}
 
@@ -185,9 +195,11 @@ capture::Door Server::door_on(uint16_t port) const {
         case CaptureType::redirect:
             return capture::Door::redirect;
         case CaptureType::tproxy:
+            return capture::Door::tproxy;
+        case CaptureType::tunnel:
             break;
     }
-    return capture::Door::tproxy;
+    return capture::Door::tunnel;
 }
 
 Doors::ListenerOn Server::listener_on() const {
@@ -355,6 +367,7 @@ void Server::start_workers(std::vector<Ring> rings) {
                 },
             .uncounted_port = steering_port_,
             .origins = &doors_,
+            .instance = instance_,
         };
         workers_.push_back(
             std::make_unique<worker::Worker>(std::move(ring), log_, std::move(options), snapshot_));

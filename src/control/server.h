@@ -205,6 +205,7 @@ class Server {
     /// What the file still says, though it was no good; it is not tried again unasked.
     std::optional<config::Config> taken_back_;
     io::Signal something_changed_{loop_};  ///< for whoever watches a reload
+    const tunnel::Id instance_;  ///< what tunnels know this process by
     Time started_at_{};
     Time applied_at_{};  ///< the running config
     std::optional<Desk> desk_;

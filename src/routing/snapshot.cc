@@ -26,6 +26,7 @@ std::shared_ptr<Target> find_target(const Service* service, const Ip& ip,
 
 std::string target_text(const Ip& ip, const config::TargetPort& port) {
     using Kind = config::TargetPort::Kind;
+    if (port.is_tunnel()) return "tunnel";
     if (port.is_original()) return "original";
     std::string host = ip.is_v4 ? ip.text() : format("[{}]", ip.text());
     switch (port.kind) {
@@ -36,6 +37,7 @@ std::string target_text(const Ip& ip, const config::TargetPort& port) {
         case Kind::offset:
             return format("{}:+{}", host, port.value);
         case Kind::original:
+        case Kind::tunnel:
             break;
     }
     return host;
@@ -154,6 +156,16 @@ void keep_tls(Service& service, const Service* before) {
     }
 }
 
+/// The same for the tunnel. What is written there was opened once already.
+std::shared_ptr<const Tunnel> keep_tunnel(const std::optional<config::Tunnel>& written,
+                                          const std::shared_ptr<const Tunnel>& known) {
+    if (!written) return nullptr;
+    if (known && known->spec == *written) return known;
+    return std::make_shared<const Tunnel>(
+        Tunnel{*written, *tls::ServerContext::open(written->server_settings()),
+               *tls::ClientContext::open(written->client_settings())});
+}
+
 /// Those that `before` had and `service` has not, and that somebody still holds.
 std::vector<std::weak_ptr<Target>> find_left(const Service& before, const Service& service) {
     std::vector<std::weak_ptr<Target>> left(before.pool.targets().begin(),
@@ -177,6 +189,7 @@ std::shared_ptr<const Snapshot> Snapshot::build(config::Config config, const Res
     snapshot->unserved_ = before ? before->unserved_ : std::make_shared<stats::Service>();
     snapshot->common_list_ = make_list(config.access, before ? &before->config_.access : nullptr,
                                        before ? before->common_list_ : nullptr);
+    snapshot->tunnel_ = keep_tunnel(config.tunnel, before ? before->tunnel_ : nullptr);
     for (const auto& spec : config.services) {
         const Service* old = nullptr;
         if (before)
@@ -204,6 +217,7 @@ std::shared_ptr<const Snapshot> Snapshot::build(config::Config config, const Res
         keep_stats(*service, old);
         keep_answers(*service, old);
         keep_tls(*service, old);
+        if (spec.goes_through_tunnel()) service->tunnel = snapshot->tunnel_;
         service->filters = filter::Filters::build(spec, old ? old->filters.get() : nullptr);
         snapshot->services_.push_back(std::move(service));
     }

@@ -34,6 +34,13 @@ class Filters;
 
 namespace proxify::routing {
 
+/// The tunnel to other hosts, both ends of it.
+struct Tunnel {
+    config::Tunnel spec;
+    tls::ServerContext server;
+    tls::ClientContext client;
+};
+
 /// One service at work: its configuration, its targets and its guards.
 struct Service {
     std::string name;
@@ -54,11 +61,12 @@ struct Service {
     std::optional<tls::ClientContext> target_tls = {};    ///< with targets, if so
     /// Clients whose TLS handshake is under way, those of earlier configurations too; see `tls`.
     std::shared_ptr<std::atomic<int>> handshakes = {};
+    std::shared_ptr<const Tunnel> tunnel = {};            ///< null unless it goes through it
 
     /// Something comes before the client's own bytes.
     bool greets() const { return tls || !spec.accept_proxy.empty() || !spec.sni.empty(); }
     /// Something goes to a target before them.
-    bool introduces() const { return target_tls || spec.send_proxy; }
+    bool introduces() const { return tunnel || target_tls || spec.send_proxy; }
 
     /// Of one of its targets: as the file names it.
     const std::string& host_of(const balance::Target& target) const {
@@ -130,6 +138,9 @@ class Snapshot {
     /// What is counted for clients without a service; the same through reloads.
     const std::shared_ptr<stats::Service>& unserved() const { return unserved_; }
 
+    /// Null when there is none.
+    const std::shared_ptr<const Tunnel>& tunnel() const { return tunnel_; }
+
     const config::Config& config() const { return config_; }
     /// All services; the first is null, so that route_ may say "none" with 0.
     const std::vector<std::shared_ptr<const Service>>& services() const { return services_; }
@@ -164,6 +175,7 @@ class Snapshot {
         Time until;
     };
     std::unordered_map<uint16_t, Gone> captured_before_;
+    std::shared_ptr<const Tunnel> tunnel_;
     std::shared_ptr<const access::List> common_list_;
     std::shared_ptr<stats::Service> unserved_;
     std::map<uint16_t, Retired> retired_;

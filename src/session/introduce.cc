@@ -10,6 +10,8 @@ namespace proxify::session {
 using namespace io;
 
 Task<Ending> Session::introduce(const balance::Target& target, Time until) {
+    if (enters_tunnel_)
+        if (Ending failed = co_await enter_tunnel(until); !failed.is_normal()) co_return failed;
     if (!service_->target_tls) co_return Ending{};
     const auto& spec = *service_->spec.target_tls;
     const std::string& name =

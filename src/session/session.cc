@@ -26,12 +26,15 @@ Session::Session(Surroundings& around, uint64_t id, capture::Arrival arrival,
     record_.original_dst = arrival.original_dst;
     if (is_captured_) record_.door = capture::name_of(arrival.door);
     if (service_) record_.service = {service_, &service_->name};
+    if (arrival.door == capture::Door::tunnel) passage_ = std::make_unique<Passage>();
 }
 
 Task<> Session::live() {
+    if (passage_) passage_->came = co_await leave_tunnel();
     count_begin();
     record_.ending = co_await carry();
-    if (service_ && (service_->greets() || service_->introduces())) co_await let_go_of_streams();
+    if (passage_ || (service_ && (service_->greets() || service_->introduces())))
+        co_await let_go_of_streams();
     if (exchange_ && record_.ending.party == Party::policy)
         exchange_->lead.give_up(cache::Loss::closed);
     record_.duration = around_.loop.now() - opened_;
@@ -47,6 +50,7 @@ Task<Ending> Session::carry() {
         around_.guard->is_own(record_.client, record_.original_dst))
         co_return refuse(
             {Party::policy, Stage::accept, "a loop: this is a connection of proxify itself"});
+    if (passage_ && !passage_->came.is_normal()) co_return refuse(passage_->came);
     if (!service_)
         co_return refuse(
             {Party::policy, Stage::route, "no service for this port and no default_service"});
@@ -54,9 +58,12 @@ Task<Ending> Session::carry() {
         co_return refuse(denied);
 
     begin_chain();
+    // What a cache reads comes once the near end of a tunnel has its answer.
+    if (passage_ && service_->cache) answer_passage(tunnel::Answer::connected);
     if (service_->cache)
         if (auto ended = co_await answer_from_cache()) co_return *ended;
     if (Ending failed = co_await connect_to_target(); !failed.is_normal()) co_return refuse(failed);
+    if (passage_) answer_passage(tunnel::Answer::connected);
 
     // From here on bytes may have moved, so no other target can be tried.
     const auto& spec = service_->spec;
@@ -177,7 +184,11 @@ Task<Ending> Session::connect_to_target() {
             failed = {Party::policy, Stage::choose, "no such port at the target"};
             continue;
         }
-        const Address to = *reached;
+        Address to = *reached;
+        enters_tunnel_ = target->port.is_tunnel() && !stays_here();
+        if (enters_tunnel_) to.ip = service_->tunnel->spec.address.value_or(to.ip);
+        else if (target->port.is_tunnel()) to = record_.original_dst;
+        if (passage_) passage_->refusal = tunnel::Answer::unreachable;
         auto chances = std::min<int>(spec.tries, static_cast<int>(service_->pool.targets().size()));
         const Time began = around_.loop.now();
         auto left = deadline - began;
@@ -185,6 +196,16 @@ Task<Ending> Session::connect_to_target() {
                                         left / (chances - tried.count() + 1), attempt_);
         record_.target = to;
         if (interrupted_) co_return *interrupted_;
+        if (error == ECONNREFUSED && enters_tunnel_ &&
+            service_->tunnel->spec.fallback == config::Fallback::plain) {
+            enters_tunnel_ = false;
+            to = record_.original_dst;
+            attempt_.socket = Socket();
+            error = co_await dial::dial(around_.loop, around_.guard, destination_of(*target, to),
+                                        deadline - around_.loop.now(), attempt_);
+            record_.target = to;
+            if (interrupted_) co_return *interrupted_;
+        }
         if (error == 0 && service_->introduces()) {
             target_.emplace(around_.loop, std::move(attempt_.socket));
             failed = co_await introduce(*target, began + left / (chances - tried.count() + 1));
@@ -195,7 +216,7 @@ Task<Ending> Session::connect_to_target() {
                 target_.reset();  // closed before the seat is another's
                 target->stats.count_failed_connect(
                     failed.party == Party::silent_target ? ETIMEDOUT : failed.error);
-                count(*target, balance::Trouble::failed_connect);
+                if (!target->port.is_original()) count(*target, balance::Trouble::failed_connect);
                 continue;
             }
         }
@@ -231,6 +252,10 @@ Task<Ending> Session::connect_to_target() {
         if (is_about_all) count(*target, balance::Trouble::failed_connect);
     }
     co_return failed;
+}
+
+bool Session::stays_here() {
+    return dial::is_local(around_.loop.ring(), record_.original_dst.ip);
 }
 
 dial::Destination Session::destination_of(const balance::Target& target, const Address& to) {
@@ -312,6 +337,7 @@ void Session::count_end() {
 
 /// The client gets a reset, not an end that looks like an answer.
 Ending Session::refuse(Ending why) {
+    if (passage_ && refuse_passage(why)) return why;
     client_.reset_on_close();
     return why;
 }

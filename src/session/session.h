@@ -16,6 +16,7 @@
 #include "relay/relay.h"
 #include "routing/snapshot.h"
 #include "session/exchange.h"
+#include "session/passage.h"
 #include "stats/service.h"
 #include "telemetry/log.h"
 
@@ -34,6 +35,8 @@ struct Surroundings {
     /// With steering the kernel turns away who connects too often, but for this port: the
     /// listener's own.
     std::optional<uint16_t> uncounted_port = {};
+    const std::shared_ptr<const routing::Snapshot>* snapshot = nullptr;  ///< the worker's, as of now
+    tunnel::Id instance = {};  ///< what tunnels know this process by
 };
 
 class Session {
@@ -79,6 +82,18 @@ class Session {
     /// Tells a target that was reached what it is to know first. Without an end before `until`,
     /// this is one.
     [[gnu::noinline]] io::Task<Ending> introduce(const balance::Target& target, Time until);
+    // Where there is a tunnel; tunnel.cc.
+    /// Opens it to where the client aimed, by a target that was reached. Without an end before
+    /// `until`, this is one.
+    [[gnu::noinline]] io::Task<Ending> enter_tunnel(Time until);
+    /// Meets the near end of one, and finds out which service its client is for.
+    [[gnu::noinline]] io::Task<Ending> leave_tunnel();
+    Ending route_passage(const config::Tunnel& spec);
+    /// False when the answer did not go out, or another has.
+    bool answer_passage(tunnel::Answer answer);
+    bool refuse_passage(const Ending& why);
+    /// Whether this client may come in; a normalt this host, by the way of a tunnel to other hosts.
+    bool stays_here(const balance::Target& target);
     /// Whether this client may come in; a normal ending when it may.
     Ending let_in();
     void begin_chain();
@@ -115,12 +130,14 @@ class Session {
     std::shared_ptr<const routing::Service> service_;
     Time opened_;
     bool is_captured_, knows_original_, may_be_ours_;  ///< see capture::Arrival
+    bool enters_tunnel_ = false;                       ///< what is being dialled is its far end
     balance::Seat seat_;  ///< before the sockets, which are closed when it is given back
     io::Stream client_;
     std::optional<io::Stream> target_;
     std::unique_ptr<access::Sources::Place> place_;  ///< where sources are limited
     std::optional<Ending> interrupted_;
     std::unique_ptr<Exchange> exchange_;    ///< where the service has a cache
+    std::unique_ptr<Passage> passage_;      ///< where the client came by a tunnel
     std::unique_ptr<filter::Chain> chain_;  ///< null when there is nothing to go through
     relay::Relay* relay_ = nullptr;
     io::Stream* shaking_hands_ = nullptr;  ///< which of ours, while it does

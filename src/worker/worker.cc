@@ -24,7 +24,9 @@ Worker::Worker(Ring ring, telemetry::Journal& log, Options options,
               snapshot_->unserved(),
               options_.guard,
               options_.on_failing_target,
-              options_.uncounted_port} {
+              options_.uncounted_port,
+              &snapshot_,
+              options_.instance} {
     use(options_.shares);
 }
 
@@ -104,8 +106,10 @@ Task<> Worker::serve(std::shared_ptr<Door> door) {
             Socket socket(loop_.ring(), static_cast<Handle>(accepted));
             const uint16_t port = door->listener.address().port;
             auto arrival = capture::arrive(std::move(socket), door->kind, port, options_.origins);
+            // Out of a tunnel it is named by what the near end says.
             auto service =
-                capture::is_capture(door->kind)
+                door->kind == capture::Door::tunnel ? nullptr
+                : capture::is_capture(door->kind)
                     ? snapshot_->route_captured(port, arrival.original_dst, loop_.now()).service
                     : snapshot_
                           ->route(arrival.original_dst,

@@ -42,6 +42,7 @@ struct Options {
         on_failing_target = {};
     std::optional<uint16_t> uncounted_port = {};  ///< see session::Surroundings
     capture::Origins* origins = nullptr;          ///< may be null
+    tunnel::Id instance = {};                     ///< see session::Surroundings
 };
 
 class Worker {
