@@ -15,7 +15,7 @@ namespace proxify::tls {
 static constexpr size_t owed_max = 256 * 1024;
 
 /// What OpenSSL takes for its transport: it reads what the connection has been given, and what it
-/// writes goes onto the wire at once, or is owed.
+/// writes goes onto the wire at once, or is owed. It takes everything.
 struct Pipe {
     static int read(BIO* bio, char* out, size_t room, size_t* size) {
         auto& from = static_cast<Connection*>(BIO_get_data(bio))->came_;
@@ -38,14 +38,22 @@ struct Pipe {
             *taken = count;
             return 1;
         }
-        const int sent = self.wire_->send({reinterpret_cast<const std::byte*>(bytes), count});
-        *taken = static_cast<size_t>(std::max(sent, 0));
-        if (sent > 0) return 1;
-        if (sent == -EAGAIN)
-            BIO_set_retry_write(bio);
-        else
-            self.wire_error_ = sent;
-        return 0;
+        *taken = 0;
+        while (*taken < count && self.owed_.empty()) {
+            const int sent = self.wire_->send(
+                {reinterpret_cast<const std::byte*>(bytes) + *taken, count - *taken});
+            if (sent == -EAGAIN) break;
+            if (sent < 0) {
+                self.wire_error_ = sent;
+                return 0;
+            }
+            *taken += static_cast<size_t>(sent);
+        }
+        // OpenSSL never learns that a wire is full: in the middle of a record it could not answer a
+        // peer who wants other keys, and would give up.
+        self.owed_.append(bytes + *taken, count - *taken);
+        *taken = count;
+        return 1;
     }
 
     static long control(BIO*, int command, long, void*) {
@@ -195,25 +203,28 @@ int Connection::send(std::span<const std::byte> plain, Wire& wire) {
     if (const int error = flush(wire); error < 0) return error;
     if (has_failed_) return -EPIPE;
     if (plain.empty()) return 0;
+    // What was owed until now had come before, and comes again.
+    size_t taken = std::min(std::exchange(encoded_, 0), plain.size());
     ERR_clear_error();
     wire_ = &wire;
-    size_t taken = 0;
-    while (taken < plain.size()) {
-        size_t count = 0;
-        if (SSL_write_ex(ssl_.get(), plain.data() + taken, plain.size() - taken, &count) == 1) {
+    int error = 0;
+    while (taken < plain.size() && error == 0) {
+        size_t count = 0;  // of one record
+        if (SSL_write_ex(ssl_.get(), plain.data() + taken, plain.size() - taken, &count) != 1) {
+            error = std::exchange(wire_error_, 0);
+            if (error == 0) {
+                note_failure();
+                error = -EPIPE;
+            }
+        } else if (owed_.empty()) {
             taken += count;
-            continue;
+        } else {
+            encoded_ = count;
+            error = -EAGAIN;
         }
-        const bool is_full = SSL_get_error(ssl_.get(), 0) == SSL_ERROR_WANT_WRITE;
-        wire_ = nullptr;
-        if (taken > 0) return static_cast<int>(taken);
-        if (is_full) return -EAGAIN;
-        if (wire_error_ != 0) return wire_error_;
-        note_failure();
-        return -EPIPE;
     }
     wire_ = nullptr;
-    return static_cast<int>(taken);
+    return taken > 0 ? static_cast<int>(taken) : error;
 }
 
 int Connection::finish(Wire& wire) {
