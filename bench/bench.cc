@@ -29,7 +29,7 @@ constexpr const char* help =
     "  --quick            once, and briefly: shows that everything works, not how fast it is\n"
     "  --only LIST        groups or rows: ping,connect,bulk,copy,idle,listed,ports,reload,"
     "doors,\n"
-    "                     elements or ping-64-1000\n"
+    "                     elements,tls or ping-64-1000\n"
     "  --sets LIST        pinned,free\n"
     "  --subjects LIST    direct,proxify,proxify-b,haproxy,haproxy-splice,nginx\n"
     "  --repeat N         repetitions, each with all subjects in turn (default 3)\n"

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bulk: as many bytes as go through, to the client, to the target, or both. What counts is what
 // was received. At the end every byte that was sent must have arrived, on both sides.
-#include <sys/socket.h>
-
 #include "base/format.h"
-#include "load/load.h"
+#include "load/link.h"
 
 namespace proxify::bench {
 
@@ -15,6 +13,7 @@ class Bulk {
     explicit Bulk(const Options& options)
         : options_(options),
           dialer_(options, errors_),
+          tls_(Tls::make(options, errors_)),
           meter_(options),
           tally_(Tally::map(options.tally_fd)),
           connections_(static_cast<size_t>(options.connections)) {
@@ -25,18 +24,22 @@ class Bulk {
 
   private:
     struct Connection {
-        Fd fd;
+        Link link;
         Hello hello;
         uint64_t sent = 0;
         uint64_t received = 0;
         bool is_new = true;
+        bool has_said_hello = false;
+        bool is_dry = false;    ///< nothing more came, for now
         bool finished = false;  ///< we have shut our direction down
     };
 
     void on_event(Connection& connection, uint32_t events);
     void greet(Connection& connection);
+    void say_hello(Connection& connection);
     void give(Connection& connection);
     void take(Connection& connection);
+    void take_some(Connection& connection);
     void finish(Connection& connection);
     void lose(Connection& connection, const std::string& why);
     /// Received so far, at both ends; what the target received is only known with a shared tally.
@@ -45,6 +48,7 @@ class Bulk {
     const Options& options_;
     Errors errors_;
     Dialer dialer_;
+    std::unique_ptr<Tls> tls_;
     Meter meter_;
     Tally* tally_;
     Epoll epoll_;
@@ -65,14 +69,14 @@ void Bulk::run() {
     };
     uint32_t number = 0;
     for (auto& connection : connections_) {
-        connection.fd = dialer_.dial();
-        if (!connection.fd) continue;
+        connection.link = Link(dialer_.dial(), tls_.get());
+        if (!connection.link) continue;
         ++open_;
         connection.hello.stream = number++;
         connection.hello.client_sends = options_.client_sends;
         connection.hello.target_sends = options_.target_sends;
         // Level-triggered, one call for each event: all connections get their turn.
-        epoll_.add(connection.fd.get(), EPOLLIN | EPOLLOUT, &connection);
+        epoll_.add(connection.link.fd(), EPOLLIN | EPOLLOUT, &connection);
     }
 
     uint64_t before = 0;
@@ -84,7 +88,7 @@ void Bulk::run() {
     // The end: ours first, the target's then, and the sums must agree.
     stopping_ = true;
     for (auto& connection : connections_) {
-        if (connection.fd && !connection.is_new) finish(connection);
+        if (connection.link && connection.has_said_hello) finish(connection);
     }
     auto patience = Clock::now() + 20s;
     epoll_.run_while([&] { return open_ > 0 && Clock::now() < patience; }, handle);
@@ -110,25 +114,37 @@ uint64_t Bulk::moved() const {
 }
 
 void Bulk::on_event(Connection& connection, uint32_t events) {
-    if (!connection.fd) return;
+    if (!connection.link) return;
     if (connection.is_new) return greet(connection);
     if (events & ~EPOLLOUT) take(connection);
-    if (connection.fd && !connection.finished && (events & EPOLLOUT)) give(connection);
+    if (!connection.link || connection.finished || !(events & EPOLLOUT)) return;
+    give(connection);
+    if (stopping_ && connection.link) finish(connection);
 }
 
 void Bulk::greet(Connection& connection) {
     connection.is_new = false;
-    int fd = connection.fd.get();
-    if (!dialer_.is_connected(fd)) return lose(connection, "could not connect");
-    if (send(fd, &connection.hello, sizeof(Hello), MSG_NOSIGNAL) != sizeof(Hello))
-        return lose(connection, "could not say hello");
-    epoll_.change(fd, options_.client_sends ? EPOLLIN | EPOLLOUT : EPOLLIN, &connection);
+    if (!dialer_.is_connected(connection.link.fd())) return lose(connection, "could not connect");
+    say_hello(connection);
+}
+
+/// With TLS not before hands are shaken.
+void Bulk::say_hello(Connection& connection) {
+    const ssize_t sent = connection.link.send(&connection.hello, sizeof(Hello));
+    if (sent < 0 && errno == EAGAIN)
+        return epoll_.change(connection.link.fd(), EPOLLIN, &connection);
+    if (sent != sizeof(Hello)) return lose(connection, "could not say hello");
+    connection.has_said_hello = true;
+    epoll_.change(connection.link.fd(), options_.client_sends ? EPOLLIN | EPOLLOUT : EPOLLIN,
+                  &connection);
     if (stopping_) finish(connection);
 }
 
 void Bulk::give(Connection& connection) {
+    const size_t size = stopping_ ? connection.link.owed() : bulk_chunk;
+    if (size == 0) return;
     auto place = Pattern::start_of(connection.hello.stream, Direction::to_target) + connection.sent;
-    ssize_t sent = send(connection.fd.get(), pattern_.at(place), bulk_chunk, MSG_NOSIGNAL);
+    ssize_t sent = connection.link.send(pattern_.at(place), size);
     if (sent < 0 && errno == EAGAIN) return;
     if (sent < 0) return lose(connection, format("send: {}", strerror(errno)));
     connection.sent += static_cast<uint64_t>(sent);
@@ -136,13 +152,21 @@ void Bulk::give(Connection& connection) {
 }
 
 void Bulk::take(Connection& connection) {
-    ssize_t got = recv(connection.fd.get(), buffer_.data(), buffer_.size(), 0);
-    if (got < 0 && errno == EAGAIN) return;
+    if (!connection.has_said_hello) return say_hello(connection);
+    do {
+        take_some(connection);
+    } while (connection.link && connection.link.has_waiting() && !connection.is_dry);
+}
+
+void Bulk::take_some(Connection& connection) {
+    ssize_t got = connection.link.receive(buffer_.data(), buffer_.size());
+    connection.is_dry = got < 0 && errno == EAGAIN;
+    if (connection.is_dry) return;
     if (got < 0) return lose(connection, format("receive: {}", strerror(errno)));
     if (got == 0) {
         if (!connection.finished) return lose(connection, "an early end");
         --open_;
-        return connection.fd.close();
+        return connection.link.close();
     }
     auto size = static_cast<size_t>(got);
     auto place =
@@ -153,15 +177,17 @@ void Bulk::take(Connection& connection) {
 }
 
 void Bulk::finish(Connection& connection) {
+    // What is under way goes first, and then the end; epoll says when it may be tried again.
+    if (connection.link.owed() > 0 || !connection.link.finish())
+        return epoll_.change(connection.link.fd(), EPOLLIN | EPOLLOUT, &connection);
     connection.finished = true;
-    shutdown(connection.fd.get(), SHUT_WR);
-    epoll_.change(connection.fd.get(), EPOLLIN, &connection);
+    epoll_.change(connection.link.fd(), EPOLLIN, &connection);
 }
 
 void Bulk::lose(Connection& connection, const std::string& why) {
     errors_.add(why);
     --open_;
-    connection.fd.close();
+    connection.link.close();
 }
 
 }  // namespace

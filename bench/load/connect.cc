@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Connect, exchange one message, close, again: so many at a time. The latency is that of all three.
-#include <sys/socket.h>
-
 #include "base/format.h"
-#include "load/load.h"
+#include "load/link.h"
 
 namespace proxify::bench {
 
@@ -14,6 +12,7 @@ class Churn {
     explicit Churn(const Options& options)
         : options_(options),
           dialer_(options, errors_),
+          tls_(Tls::make(options, errors_)),
           meter_(options),
           seats_(static_cast<size_t>(options.connections)) {}
 
@@ -22,7 +21,7 @@ class Churn {
   private:
     /// One of the connections that are open at a time.
     struct Seat {
-        Fd fd;
+        Link link;
         uint64_t start = 0;
         size_t sent = 0;
         size_t received = 0;
@@ -40,6 +39,7 @@ class Churn {
     const Options& options_;
     Errors errors_;
     Dialer dialer_;
+    std::unique_ptr<Tls> tls_;
     Meter meter_;
     Epoll epoll_;
     Pattern pattern_;
@@ -82,33 +82,32 @@ void Churn::begin(Seat& seat) {
     seat.start =
         Pattern::start_of(options_.asks_the_same ? 0 : next_stream_++, Direction::to_target);
     seat.began = Clock::now();
-    seat.fd = dialer_.dial();
-    if (!seat.fd) return failed_.push_back(&seat);
+    seat.link = Link(dialer_.dial(), tls_.get());
+    if (!seat.link) return failed_.push_back(&seat);
     ++under_way_;
     // Over loopback the handshake is over by now, so the message can mostly go at once.
     if (!push(seat)) return;
-    epoll_.add(seat.fd.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, &seat);
+    epoll_.add(seat.link.fd(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, &seat);
 }
 
 void Churn::on_event(Seat& seat, uint32_t events) {
-    if (!seat.fd) return;
+    if (!seat.link) return;
     if (seat.is_new) {
         if (!(events & (EPOLLOUT | EPOLLERR | EPOLLHUP))) return;
         seat.is_new = false;
-        if (!dialer_.is_connected(seat.fd.get())) return lose(seat, "could not connect");
+        if (!dialer_.is_connected(seat.link.fd())) return lose(seat, "could not connect");
     }
     if (seat.sent < options_.size && !push(seat)) return;
     // Not before it was seen to be connected: behind the end the answer may be over already.
     if (options_.asks_the_same && seat.sent == options_.size && !seat.has_ended) {
         seat.has_ended = true;
-        shutdown(seat.fd.get(), SHUT_WR);
+        seat.link.finish();
     }
     if (events & ~EPOLLOUT) pull(seat);
 }
 
 bool Churn::push(Seat& seat) {
-    ssize_t sent = send(seat.fd.get(), pattern_.at(seat.start + seat.sent),
-                        options_.size - seat.sent, MSG_NOSIGNAL);
+    ssize_t sent = seat.link.send(pattern_.at(seat.start + seat.sent), options_.size - seat.sent);
     if (sent < 0 && errno == EAGAIN) return true;
     if (sent < 0) {
         lose(seat, format("send: {}", strerror(errno)));
@@ -119,7 +118,7 @@ bool Churn::push(Seat& seat) {
 }
 
 void Churn::pull(Seat& seat) {
-    ssize_t got = recv(seat.fd.get(), buffer_.data(), buffer_.size(), 0);
+    ssize_t got = seat.link.receive(buffer_.data(), buffer_.size());
     if (got < 0 && errno == EAGAIN) return;
     if (got <= 0)
         return lose(seat, got < 0 ? format("receive: {}", strerror(errno)) : "an early end");
@@ -128,18 +127,18 @@ void Churn::pull(Seat& seat) {
         !pattern_.matches(seat.start + seat.received, buffer_.data(), size))
         return lose(seat, "wrong bytes came back");
     seat.received += size;
-    if (seat.received < options_.size) return;
+    if (seat.received < options_.size) return seat.link.has_waiting() ? pull(seat) : void();
 
     if (meter_.is_open()) latency_.add(static_cast<uint64_t>((Clock::now() - seat.began).count()));
     --under_way_;
-    seat.fd.close();
+    seat.link.close();
     begin(seat);
 }
 
 void Churn::lose(Seat& seat, const std::string& why) {
     errors_.add(why);
     --under_way_;
-    seat.fd.close();
+    seat.link.close();
     failed_.push_back(&seat);
 }
 

@@ -5,6 +5,7 @@
 //   load ping    --connections 50 --size 64   every connection has one message under way
 //   load connect --connections 50             connect, one message, close; so many at a time
 //   load connect --same                       the message is always the same, with an end behind it
+//   load connect --tls 1.3 --resume           ping, connect and bulk may be over TLS
 //   load bulk    --connections 4 --down --up  as many bytes as go, one way or both
 //   load idle    --steps 1000,4000            opens so many, waits for a line of input, goes on
 //   load ports   --count 3000                 one after the other, to random ports of the range
@@ -228,6 +229,8 @@ static Options read_options(const Arguments& arguments) {
     options.seconds = arguments.number("seconds", 1);
     options.warm_up = arguments.number("warm-up", 0.2);
     options.asks_the_same = arguments.has("same");
+    options.tls = arguments.text("tls");
+    options.resumes = arguments.has("resume");
     options.client_sends = arguments.has("up");
     options.target_sends = arguments.has("down");
     options.steps = arguments.numbers("steps");
@@ -246,7 +249,7 @@ static int run_load(int argc, char** argv) {
                                {"connections"}, {"size"},           {"seconds"},  {"warm-up"},
                                {"steps"},       {"count"},          {"watch"},    {"watch-beside"},
                                {"from"},        {"from-addresses"}, {"tally-fd"}, {"up", true},
-                               {"down", true},  {"same", true}};
+                               {"down", true},  {"same", true},     {"tls"},      {"resume", true}};
     auto arguments = Arguments::parse(argc, argv, known);
     if (!arguments) die(arguments.error().text());
     auto options = read_options(*arguments);

@@ -28,6 +28,8 @@ struct Options {
     bool asks_the_same = false;  ///< connect: one message for all, and our end behind it
     double seconds = 1;
     double warm_up = 0.2;
+    std::string tls;       ///< "1.3"; empty: none
+    bool resumes = false;  ///< connect with TLS: each connection resumes an earlier one's session
     bool client_sends = false;  ///< bulk
     bool target_sends = false;
     std::vector<int> steps;           ///< idle

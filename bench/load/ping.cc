@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ping-pong: each connection sends a message, waits until all of it has come back, sends the next.
-#include <sys/socket.h>
-
 #include "base/format.h"
-#include "load/load.h"
+#include "load/link.h"
 
 namespace proxify::bench {
 
@@ -14,6 +12,7 @@ class PingPong {
     explicit PingPong(const Options& options)
         : options_(options),
           dialer_(options, errors_),
+          tls_(Tls::make(options, errors_)),
           meter_(options),
           connections_(static_cast<size_t>(options.connections)) {}
 
@@ -26,7 +25,7 @@ class PingPong {
     enum class Phase { opening, going, stopping };
 
     struct Connection {
-        Fd fd;
+        Link link;
         uint64_t start = 0;  ///< of its stream in the pattern
         uint64_t goal = 0;   ///< where the message under way ends
         uint64_t sent = 0;
@@ -46,6 +45,7 @@ class PingPong {
     const Options& options_;
     Errors errors_;
     Dialer dialer_;
+    std::unique_ptr<Tls> tls_;
     Meter meter_;
     Epoll epoll_;
     Pattern pattern_;
@@ -63,11 +63,11 @@ void PingPong::run() {
     };
     uint32_t number = 0;
     for (auto& connection : connections_) {
-        connection.fd = dialer_.dial();
-        if (!connection.fd) continue;
+        connection.link = Link(dialer_.dial(), tls_.get());
+        if (!connection.link) continue;
         connection.start = Pattern::start_of(number++, Direction::to_target);
         // Edge-triggered: one wait and one read for each answer.
-        epoll_.add(connection.fd.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, &connection);
+        epoll_.add(connection.link.fd(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, &connection);
     }
     auto patience = Clock::now() + 10s;
     epoll_.run_while(
@@ -82,7 +82,7 @@ void PingPong::run() {
 
     phase_ = Phase::going;
     for (auto& connection : connections_) {
-        if (connection.fd && connection.received > 0) begin_message(connection, Clock::now());
+        if (connection.link && connection.received > 0) begin_message(connection, Clock::now());
     }
     meter_.run(epoll_, handle);
 
@@ -92,7 +92,7 @@ void PingPong::run() {
     epoll_.run_while([&] { return under_way_ > 0 && Clock::now() < patience; }, handle);
     if (under_way_ > 0) errors_.add(format("{} messages never came back", under_way_));
     for (const auto& connection : connections_) {
-        if (connection.fd && !connection.answered && meter_.seconds() > 0.5)
+        if (connection.link && !connection.answered && meter_.seconds() > 0.5)
             errors_.add("a connection got no answer all the time");
     }
 
@@ -106,11 +106,11 @@ void PingPong::run() {
 }
 
 void PingPong::on_event(Connection& connection, uint32_t events) {
-    if (!connection.fd) return;
+    if (!connection.link) return;
     if (connection.is_new) {
         if (!(events & (EPOLLOUT | EPOLLERR | EPOLLHUP))) return;
         connection.is_new = false;
-        if (!dialer_.is_connected(connection.fd.get())) return connection.fd.close();
+        if (!dialer_.is_connected(connection.link.fd())) return connection.link.close();
         return begin_message(connection, Clock::now());
     }
     if (connection.sent < connection.goal && !push(connection)) return;
@@ -126,8 +126,8 @@ void PingPong::begin_message(Connection& connection, Moment now) {
 
 bool PingPong::push(Connection& connection) {
     while (connection.sent < connection.goal) {
-        ssize_t sent = send(connection.fd.get(), pattern_.at(connection.start + connection.sent),
-                            connection.goal - connection.sent, MSG_NOSIGNAL);
+        ssize_t sent = connection.link.send(pattern_.at(connection.start + connection.sent),
+                                            connection.goal - connection.sent);
         if (sent < 0 && errno == EAGAIN) return true;
         if (sent < 0) {
             lose(connection, format("send: {}", strerror(errno)));
@@ -140,7 +140,7 @@ bool PingPong::push(Connection& connection) {
 
 void PingPong::pull(Connection& connection, bool at_end) {
     for (;;) {
-        ssize_t got = recv(connection.fd.get(), buffer_.data(), buffer_.size(), 0);
+        ssize_t got = connection.link.receive(buffer_.data(), buffer_.size());
         if (got < 0 && errno == EAGAIN) return;
         if (got <= 0)
             return lose(connection,
@@ -151,7 +151,7 @@ void PingPong::pull(Connection& connection, bool at_end) {
             return lose(connection, "wrong bytes came back");
         connection.received += size;
         if (connection.received == connection.goal) complete(connection);
-        if (!connection.fd || !at_end) return;
+        if (!connection.link || !(at_end || connection.link.has_waiting())) return;
     }
 }
 
@@ -170,7 +170,7 @@ void PingPong::complete(Connection& connection) {
 void PingPong::lose(Connection& connection, const std::string& why) {
     errors_.add(why);
     if (connection.received < connection.goal) --under_way_;
-    connection.fd.close();
+    connection.link.close();
 }
 
 }  // namespace

@@ -153,6 +153,14 @@ std::vector<Judgement> judge(const Results& results) {
         }
         ratios.push_back({format("bulk-{}-100", way), "bulk", "gbit", "haproxy-splice", 1.05});
     }
+    for (const char* row : {"tls-full-1.3", "tls-resumed-1.3", "tls-full-1.2", "tls-resumed-1.2"})
+        ratios.push_back({row, "tls-handshake", "cpu", "best", 1.0});
+    ratios.push_back({"tls-ping-1", "tls-ping", "p50", "best", 1.0});
+    ratios.push_back({"tls-ping-50", "tls-ping", "cpu", "best", 1.0});
+    for (const char* row : {"tls-down-1", "tls-down-4", "tls-up-1", "tls-up-4"}) {
+        ratios.push_back({row, "tls-bulk", "gbit", "best", 1.0});
+        ratios.push_back({row, "tls-bulk", "cpu", "best", 1.0});
+    }
     for (int connections : {4, 100})
         ratios.push_back({format("copy-down-{}", connections), "copy", "gbit", "nginx", 1.2});
 

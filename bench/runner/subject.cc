@@ -71,6 +71,10 @@ bool proxify_takes(const World& world, const std::string& section, const std::st
     return checked && checked->finish(5s);
 }
 
+std::string tls_key(const std::string& certificate) {
+    return format("tls = {{ certificates = \"{}\" }}\n", certificate);
+}
+
 static std::string admin_socket(const World& world) {
     return world.folder + "/proxify.sock";
 }
@@ -104,6 +108,7 @@ static std::string proxify_config(const World& world, const Setup& setup) {
             text += format("    \"{}:{}\",\n", target_host(i), target_port);
         text += "]\nhealth = false\n";
         if (setup.must_copy) text += "relay = \"copy\"\n";
+        if (!setup.certificate.empty()) text += tls_key(setup.certificate);
         text += setup.keys;
     };
     const auto& way = setup.way;
@@ -123,6 +128,11 @@ static std::string haproxy_config(const World& world, const Setup& setup, bool s
     std::string text = format("global\n    nbthread {}\n    maxconn {}\n", workers_of(world, setup),
                               connections_max);
     if (splice) text += format("    maxpipes {}\n", pipes);
+    // Sessions are kept in tickets only, as the others do it. Of itself it would offer P-256 alone.
+    const bool tls = !setup.certificate.empty();
+    if (tls) text += "    tune.ssl.cachesize 0\n";
+    const std::string secure =
+        tls ? format(" ssl crt {} ssl-min-ver TLSv1.2 curves X25519:P-256", setup.certificate) : "";
     text += format("    stats socket {}/haproxy.sock expose-fd listeners\n", world.folder);
     text += format(
         "\ndefaults\n    mode tcp\n    backlog {}\n    balance roundrobin\n    timeout connect 5s\n"
@@ -132,8 +142,9 @@ static std::string haproxy_config(const World& world, const Setup& setup, bool s
     if (splice) text += "    option splice-auto\n";
     auto service = [&](const char* name, uint16_t port, const std::vector<PortSpan>& extra,
                        uint16_t target_port) {
-        text += format("\nlisten {}\n    bind :::{} v4v6\n", name, port);
-        for (auto span : extra) text += format("    bind :::{}-{} v4v6\n", span.first, span.last);
+        text += format("\nlisten {}\n    bind :::{} v4v6{}\n", name, port, secure);
+        for (auto span : extra)
+            text += format("    bind :::{}-{} v4v6{}\n", span.first, span.last, secure);
         for (int i = 0; i < target_addresses; ++i)
             text += format("    server t{} {}:{}\n", i, target_host(i), target_port);
     };
@@ -155,6 +166,13 @@ static std::string nginx_config(const World& world, const Setup& setup) {
     // With several workers, a queue for each: they would wake each other otherwise.
     std::string listening = format("ipv6only=off so_keepalive=on backlog={}{}", listener_backlog,
                                    setup.pinned ? "" : " reuseport");
+    if (!setup.certificate.empty()) {
+        listening = "ssl " + listening;
+        text += format(
+            "    ssl_certificate {0};\n    ssl_certificate_key {0};\n"
+            "    ssl_protocols TLSv1.2 TLSv1.3;\n",
+            setup.certificate);
+    }
     auto service = [&](const char* name, uint16_t port, const std::vector<PortSpan>& extra,
                        uint16_t target_port) {
         text += format("\n    upstream {} {{\n", name);
@@ -316,8 +334,10 @@ Result<> Stage::start_subject() {
 }
 
 bool Stage::answers(uint16_t port) {
-    if (!setup_.way) return ask(port) == Answer::echo;
+    if (!setup_.way && setup_.certificate.empty()) return ask(port) == Answer::echo;
     std::vector<std::string> words{"ports", "--count", "1"};
+    if (!setup_.certificate.empty())
+        words = {"connect", "--tls", "1.3", "--seconds", "0.02", "--warm-up", "0"};
     auto address = echo_address();
     words.insert(words.end(), address.begin(), address.end());
     auto line = run_load(words, 10s);

@@ -66,6 +66,7 @@ struct Setup {
     std::vector<PortSpan> extra_ports;  ///< that lead to the echo target too
     std::string ephemeral_ports;
     std::optional<Way> way;
+    std::string certificate;  ///< and its key, a file; clients speak TLS then
 };
 
 constexpr uint16_t echo_port = 5001;
@@ -84,6 +85,8 @@ constexpr int client_addresses = 16;
 std::string config_for(const World& world, const Subject& subject, const Setup& setup);
 std::vector<std::string> command_for(const World& world, const Subject& subject,
                                      const std::string& config_path);
+/// What a service of proxify has when clients speak TLS.
+std::string tls_key(const std::string& certificate);
 /// Whether this proxify knows a key; the bench may be newer than the program it measures.
 bool proxify_takes(const World& world, const std::string& section, const std::string& line);
 

@@ -392,6 +392,7 @@ std::vector<Work> all_works() {
     works.push_back({"reload", true, {{"reload", "reload", "changes of 10 000 ports"}}, reload});
     add_doors(works);
     add_elements(works);
+    add_encrypted(works);
     add_traffic(works, false);
     return works;
 }

@@ -42,6 +42,9 @@ void add_doors(std::vector<Work>& works);
 /// What elements and the cache of a service cost, or save (elements.cc).
 void add_elements(std::vector<Work>& works);
 
+/// What TLS with clients costs (encrypted.cc).
+void add_encrypted(std::vector<Work>& works);
+
 /// Runs the load for the time that the context says; an error that it saw is a failure of the run.
 Result<std::string> run_load(Context& context, Stage& stage, std::vector<std::string> words,
                              const std::vector<std::string>& address);
