@@ -13,6 +13,8 @@ namespace proxify::tls {
 
 /// More than this is never owed but to a peer that makes us talk and does not listen.
 static constexpr size_t owed_max = 256 * 1024;
+/// Plain bytes in one record.
+static constexpr size_t record_max = 16 * 1024;
 
 /// What OpenSSL takes for its transport: it reads what the connection has been given, and what it
 /// writes goes onto the wire at once, or is owed. It takes everything.
@@ -206,22 +208,26 @@ int Connection::send(std::span<const std::byte> plain, Wire& wire) {
     // What was owed until now had come before, and comes again.
     size_t taken = std::min(std::exchange(encoded_, 0), plain.size());
     ERR_clear_error();
-    wire_ = &wire;
     int error = 0;
     while (taken < plain.size() && error == 0) {
+        const auto rest = plain.subspan(taken + encoded_);
+        // Two records go with one call; a single one goes out of OpenSSL's own buffer.
+        const bool one_more = encoded_ == 0 && rest.size() > record_max;
+        if (one_more) owed_.reserve(2 * record_max + 256);
+        wire_ = one_more ? nullptr : &wire;
         size_t count = 0;  // of one record
-        if (SSL_write_ex(ssl_.get(), plain.data() + taken, plain.size() - taken, &count) != 1) {
+        if (SSL_write_ex(ssl_.get(), rest.data(), rest.size(), &count) != 1) {
             error = std::exchange(wire_error_, 0);
             if (error == 0) {
                 note_failure();
                 error = -EPIPE;
             }
-        } else if (owed_.empty()) {
-            taken += count;
-        } else {
-            encoded_ = count;
-            error = -EAGAIN;
+            break;
         }
+        encoded_ += count;
+        if (one_more) continue;
+        error = flush(wire);
+        if (error == 0) taken += std::exchange(encoded_, 0);
     }
     wire_ = nullptr;
     return taken > 0 ? static_cast<int>(taken) : error;

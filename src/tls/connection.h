@@ -72,7 +72,7 @@ class Connection final : public Codec {
     std::string owed_;                 ///< to the peer
     size_t encoded_ = 0;               ///< bytes in there of whoever will send them again
     std::span<const std::byte> came_;  ///< from the peer; while open() or shake_hands() runs
-    Wire* wire_ = nullptr;             ///< while send() runs; otherwise what is written is owed
+    Wire* wire_ = nullptr;             ///< for a single record; otherwise what is written is owed
     int wire_error_ = 0;               ///< of that wire
     bool has_finished_ = false;
     bool has_failed_ = false;

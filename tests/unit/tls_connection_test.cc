@@ -41,8 +41,10 @@ struct Way final : Wire {
     size_t at_once = SIZE_MAX;  ///< most that it takes of what it is given
     bool refuses_every_other = false, is_blocked = false;
     int error = 0;
+    size_t calls = 0;
 
     int send(std::span<const std::byte> given) override {
+        ++calls;
         if (error != 0) return error;
         if (is_blocked) return -EAGAIN;
         if (refuses_every_other && (refused_ = !refused_)) return -EAGAIN;
@@ -369,6 +371,35 @@ TEST_CASE("a full wire takes nothing twice and loses nothing, whatever comes mea
         REQUIRE(heard.size() == round + 1);
     }
     CHECK(pair.server.listen(pair.client.out.bytes) == up);
+}
+
+TEST_CASE("a chunk of a stream goes onto the wire with one call", "[P-47]") {
+    Pair pair(server_of(site()), trusting(authority()), "www.example.org");
+    REQUIRE(pair.shake());
+    // One record, two of them, and one more than two.
+    for (const auto& [size, calls] : {std::pair<size_t, size_t>{64, 1},
+                                      {16 * 1024, 1},
+                                      {16 * 1024 + 1, 1},
+                                      {32 * 1024, 1},
+                                      {33 * 1024, 2}}) {
+        pair.client.out.calls = 0;
+        const std::string text = some_text(size);
+        CHECK(pair.client.connection->send(bytes_of(text), pair.client.out) ==
+              static_cast<int>(size));
+        CHECK(pair.client.out.calls == calls);
+        CHECK(pair.server.listen(pair.client.out.bytes) == text);
+    }
+}
+
+TEST_CASE("a wire that breaks in the middle of two records is the error of who sends", "[P-47]") {
+    Pair pair(server_of(site()), trusting(authority()), "www.example.org");
+    REQUIRE(pair.shake());
+    const std::string text = some_text(32 * 1024);
+    pair.client.out.at_once = 20'000;
+    pair.client.out.refuses_every_other = true;
+    CHECK(pair.client.connection->send(bytes_of(text), pair.client.out) == -EAGAIN);
+    pair.client.out.error = -ECONNRESET;
+    CHECK(pair.client.connection->send(bytes_of(text), pair.client.out) == -ECONNRESET);
 }
 
 TEST_CASE("a wire that breaks is the error of who sends", "[P-47]") {
