@@ -32,7 +32,12 @@ Task<Outcome> shake_hands(Stream& stream, std::unique_ptr<Connection> connection
             if (!co_await stream.writable()) co_return Outcome{ECANCELED};
             sent = connection->flush(wire);
         }
-        if (shaken == Connection::Shaken::failed) co_return Outcome{EBADMSG, connection->error()};
+        if (shaken == Connection::Shaken::failed) {
+            Outcome outcome{EBADMSG, connection->error()};
+            if (const auto& refused = connection->refused())
+                outcome.why += " (" + refused->subject + ")";
+            co_return outcome;
+        }
         if (sent < 0) co_return Outcome{-sent};
         if (shaken == Connection::Shaken::done) {
             stream.encode_with(std::move(connection), std::move(received.chunk));

@@ -16,7 +16,9 @@ struct Outcome {
     /// 0; EBADMSG when hands could not be shaken; ECANCELED when the stream was stopped; another
     /// errno of the stream, ENODATA when it just ended.
     int error = 0;
-    std::string why = {};  ///< of EBADMSG: "no shared cipher"
+    /// Of EBADMSG: "no shared cipher", "certificate has expired (CN = alice)". A subject is the
+    /// peer's own words.
+    std::string why = {};
 
     bool is_done() const { return error == 0; }
 };

@@ -110,6 +110,7 @@ Connection::~Connection() = default;
 void Connection::begin(ssl_st* ssl) {
     expect(ssl != nullptr, "there is memory for a TLS connection");
     ssl_.reset(ssl);
+    SSL_set_ex_data(ssl, refused_index(), &refused_);
     BIO* pipe = BIO_new(Pipe::method());
     BIO_set_data(pipe, this);
     BIO_set_init(pipe, 1);

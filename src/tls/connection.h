@@ -51,6 +51,8 @@ class Connection final : public Codec {
     std::string server_name() const;  ///< the client's SNI; empty when it sent none
     /// Of the peer's certificate; nothing when it showed none.
     std::optional<CertificateFacts> peer() const;
+    /// After a failure: the certificate that was no good, if it was one's fault. The peer's words.
+    const std::optional<CertificateFacts>& refused() const { return refused_; }
 
     Opened open(std::span<const std::byte>& wire, std::span<std::byte> room, size_t& size) override;
     int send(std::span<const std::byte> plain, Wire& wire) override;
@@ -69,6 +71,7 @@ class Connection final : public Codec {
     std::shared_ptr<const void> context_;  ///< whose memory OpenSSL's callbacks use
     std::string resume_;
     std::string error_;
+    std::optional<CertificateFacts> refused_;
     std::string owed_;                 ///< to the peer
     size_t encoded_ = 0;               ///< bytes in there of whoever will send them again
     std::span<const std::byte> came_;  ///< from the peer; while open() or shake_hands() runs

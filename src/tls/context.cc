@@ -200,15 +200,22 @@ bool is_allowed(X509* certificate, const std::vector<std::string>& allowed) {
 /// Asked for each certificate of a chain; the peer's own is at depth 0, and comes last.
 template <class Shared>
 int check_name(int is_good, X509_STORE_CTX* chain) {
-    if (!is_good || X509_STORE_CTX_get_error_depth(chain) != 0) return is_good;
     auto* ssl =
         static_cast<SSL*>(X509_STORE_CTX_get_ex_data(chain, SSL_get_ex_data_X509_STORE_CTX_idx()));
+    auto refuse = [&] {
+        auto* note =
+            static_cast<std::optional<CertificateFacts>*>(SSL_get_ex_data(ssl, refused_index()));
+        if (note) *note = facts_of(X509_STORE_CTX_get_current_cert(chain));
+        return 0;
+    };
+    if (!is_good) return X509_STORE_CTX_get_current_cert(chain) ? refuse() : 0;
+    if (X509_STORE_CTX_get_error_depth(chain) != 0) return 1;
     const auto* shared = static_cast<const Shared*>(SSL_get_app_data(ssl));
     if (shared->allowed_names.empty() ||
         is_allowed(X509_STORE_CTX_get_current_cert(chain), shared->allowed_names))
         return 1;
     X509_STORE_CTX_set_error(chain, X509_V_ERR_APPLICATION_VERIFICATION);
-    return 0;
+    return refuse();
 }
 
 int choose_alpn(SSL* ssl, const unsigned char** out, unsigned char* out_size,
@@ -247,6 +254,11 @@ int keep_session(SSL* ssl, SSL_SESSION* session) {
 }
 
 }  // namespace
+
+int refused_index() {
+    static const int index = SSL_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr);
+    return index;
+}
 
 int resume_index() {
     static const int index = SSL_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr);

@@ -38,6 +38,8 @@ CertificateFacts facts_of(X509* certificate);
 
 /// Where an SSL has the key of what it may resume, a std::string; its app data is a Shared.
 int resume_index();
+/// Where it notes which certificate was no good, a std::optional<CertificateFacts>; may be null.
+int refused_index();
 
 // The callbacks of OpenSSL have to name these, so they are open to this room.
 

@@ -370,11 +370,11 @@ TEST_CASE("clients need a good certificate, and the log says who came or what wa
         CHECK(session.line.contains(" identity=alice "));
         for (const auto& [who, detail] : std::vector<std::pair<std::string, std::string>>{
                  {"", "peer did not return a certificate"},
-                 {"mallory", "unable to get local issuer certificate"},
-                 {"old", "certificate has expired"},
-                 {"new", "certificate is not yet valid"},
-                 {"bob", "certificate revoked"},
-                 {"carol", "none of the certificate's names is allowed"}}) {
+                 {"mallory", "unable to get local issuer certificate (CN = alice)"},
+                 {"old", "certificate has expired (CN = alice)"},
+                 {"new", "certificate is not yet valid (CN = alice)"},
+                 {"bob", "certificate revoked (CN = bob)"},
+                 {"carol", "none of the certificate's names is allowed (CN = carol)"}}) {
             INFO(version << " " << who << ": " << detail);
             const std::string shown = who.empty() ? "" : format(" -cert {0}.pem -key {0}.pem", who);
             const std::string heard = s_client(ns, files, version + shown);
@@ -406,9 +406,9 @@ TEST_CASE("a target is believed only with a good certificate for its name", "[P-
         CHECK(last_ending(proxify, 1) == "-- done");
         size_t count = 1;
         for (const auto& [port, detail] : std::vector<std::pair<int, std::string>>{
-                 {9002, "certificate has expired"},
-                 {9003, "IP address mismatch"},
-                 {9004, "unable to get local issuer certificate"},
+                 {9002, "certificate has expired (CN = leaf)"},
+                 {9003, "IP address mismatch (CN = leaf)"},
+                 {9004, "unable to get local issuer certificate (CN = leaf)"},
                  {9005, "wrong version number"}}) {
             INFO(detail);
             proxify.reload(with_target_tls(ca, "", format("\"127.0.0.1:{}\"", port)));

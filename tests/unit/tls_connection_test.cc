@@ -157,7 +157,7 @@ class Foreign {
     explicit Foreign(const std::string& ciphers = {}, int max_version = TLS1_2_VERSION)
         : Foreign(TLS_client_method(), max_version) {
         if (!ciphers.empty())
-            REQUIRE(SSL_CTX_set_cipher_list(context_.get(), (ciphers + ":@SECLEVEL=0").c_str()));
+            REQUIRE(SSL_set_cipher_list(ssl(), (ciphers + ":@SECLEVEL=0").c_str()));
         SSL_set_connect_state(ssl());
     }
     static Foreign client_of_any(int version) {
@@ -173,10 +173,16 @@ class Foreign {
         pem = BIO_new_mem_buf(leaf.key.data(), -1);
         EVP_PKEY* key = PEM_read_bio_PrivateKey(pem, nullptr, nullptr, nullptr);
         BIO_free(pem);
-        REQUIRE(SSL_use_certificate(peer.ssl(), certificate) == 1);
-        REQUIRE(SSL_use_PrivateKey(peer.ssl(), key) == 1);
+        REQUIRE(SSL_CTX_use_certificate(peer.context_.get(), certificate) == 1);
+        REQUIRE(SSL_CTX_use_PrivateKey(peer.context_.get(), key) == 1);
         X509_free(certificate);
         EVP_PKEY_free(key);
+        return peer.another();
+    }
+    /// The same server for another client.
+    Foreign another() {
+        SSL_CTX_up_ref(context_.get());
+        Foreign peer(context_.get());
         SSL_set_accept_state(peer.ssl());
         return peer;
     }
@@ -236,9 +242,11 @@ class Foreign {
     }
 
   private:
-    Foreign(const SSL_METHOD* method, int max_version) : context_(SSL_CTX_new(method)) {
+    Foreign(const SSL_METHOD* method, int max_version) : Foreign(SSL_CTX_new(method)) {
         SSL_CTX_set_max_proto_version(context_.get(), max_version);
-        ssl_.reset(SSL_new(context_.get()));
+        SSL_set_max_proto_version(ssl(), max_version);
+    }
+    explicit Foreign(SSL_CTX* context) : context_(context), ssl_(SSL_new(context)) {
         BIO *in = BIO_new(BIO_s_mem()), *out = BIO_new(BIO_s_mem());
         BIO_set_mem_eof_return(in, -1);
         SSL_set_bio(ssl_.get(), in, out);
@@ -506,14 +514,16 @@ TEST_CASE("TLS 1.2 is resumed as well, by clients of ours and of others", "[P-47
     REQUIRE(later.shake(server));
     CHECK(server.connection->is_resumed());
 
-    // Ours has tickets of its own: the server's are of one context for both connections.
     const ClientContext clients = trusting(authority());
     Foreign one = Foreign::server(site());
-    Side client(std::make_unique<Connection>(clients, "www.example.org", "a"));
-    REQUIRE(one.shake(client));
-    CHECK(std::string(client.connection->version()) == "TLSv1.2");
-    client.say("x");
-    client.end();
+    for (const bool is_resumed : {false, true}) {
+        Foreign peer = one.another();
+        Side client(std::make_unique<Connection>(clients, "www.example.org", "a"));
+        REQUIRE(peer.shake(client));
+        CHECK(std::string(client.connection->version()) == "TLSv1.2");
+        CHECK(client.connection->is_resumed() == is_resumed);
+        client.end();
+    }
 }
 
 TEST_CASE("nothing older than TLS 1.2 is spoken, with 1.3 at least nothing older than that",
@@ -723,6 +733,10 @@ TEST_CASE("a client is let in only with a good certificate, and the failure says
     ServerSettings revoking = asking();
     revoking.crl = pem(authority().revoke({&bob}));
     CHECK(with(client_of(alice), revoking) == "");
+    Pair refused(must(ServerContext::open(revoking)), client_of(bob), "www.example.org");
+    CHECK_FALSE(refused.shake());
+    REQUIRE(refused.server.connection->refused());
+    CHECK(refused.server.connection->refused()->fingerprint == bob.fingerprint);
     CHECK(with(client_of(bob), revoking) == "certificate revoked");
 
     // Who need not have one, still must not have a bad one.
@@ -783,6 +797,9 @@ TEST_CASE("who a client is, is known after a resumption as well", "[P-48]") {
     // Where it is not allowed any more, what was agreed on before is worth nothing.
     Pair later(must(ServerContext::open(asking({"bob"}))), clients, "www.example.org", "a");
     CHECK(later.error() == "none of the certificate's names is allowed");
+    // Of whom that was said, is known; what they claim is no identity.
+    REQUIRE(later.server.connection->refused());
+    CHECK(later.server.connection->refused()->subject == "CN = alice");
 }
 
 TEST_CASE("a file that is no good is named, with what is wrong in it", "[P-47]") {
