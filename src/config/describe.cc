@@ -279,7 +279,9 @@ std::string describe_capture(const Capture& capture) {
     page.line("goes to", capture.only_watch ? "where it was aimed; it is only seen"
                          : capture.proxy    ? "the proxy at " + capture.proxy->text()
                          : capture.to_port  ? format("port {} of this host", *capture.to_port)
-                                            : "proxify, on " + ports);
+                                            : "proxify, on " + ports +
+                                               (capture.address ? " at " + capture.address->text()
+                                                                : ""));
     if (!capture.service.empty()) page.line("service", capture.service);
     std::string interfaces;
     for (const auto& name : capture.interfaces)

@@ -42,7 +42,7 @@ static constexpr std::string_view capture_keys[] = {
     "cidr",         "containers", "from_containers", "cgroup",
     "only_watch",   "proxy",      "exempt_cgroups",  "events",
     "report_every", "runtime",    "to_port",         "interfaces",
-    "hook"};
+    "hook",         "address"};
 static constexpr std::string_view filter_keys[] = {
     "type", "name", "direction", "on_error", "head",  "level", "pattern", "action", "delimiter",
     "find", "with", "hold",      "bytes",    "burst", "per",   "script",  "memory", "instructions"};

@@ -187,6 +187,7 @@ class Server {
     OwnDoors own_doors_;
     Doors doors_{loop_, log_};
     Captured captured_;              ///< by the running config
+    std::map<uint16_t, Ip> listens_at_;  ///< of those, where it is not all addresses
     bool doors_are_behind_ = false;  ///< the last change did not reach all of them
     bool told_of_marks_ = false;
     std::optional<health::Health> health_;

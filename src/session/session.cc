@@ -175,8 +175,10 @@ Task<Ending> Session::connect_to_target() {
         }
         Address to = *reached;
         enters_tunnel_ = target->port.is_tunnel() && !stays_here();
-        if (enters_tunnel_) to.ip = service_->tunnel->spec.address.value_or(to.ip);
-        else if (target->port.is_tunnel()) to = record_.original_dst;
+        if (enters_tunnel_)
+            to.ip = service_->tunnel->spec.address.value_or(to.ip);
+        else if (target->port.is_tunnel())
+            to = record_.original_dst;
         if (passage_) passage_->refusal = tunnel::Answer::unreachable;
         auto chances = std::min<int>(spec.tries, static_cast<int>(service_->pool.targets().size()));
         const Time began = around_.loop.now();

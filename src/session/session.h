@@ -91,8 +91,8 @@ class Session {
     /// False when the answer did not go out, or another has.
     bool answer_passage(tunnel::Answer answer);
     bool refuse_passage(const Ending& why);
-    /// Whether this client may come in; a normalt this host, by the way of a tunnel to other hosts.
-    bool stays_here(const balance::Target& target);
+    /// Whether this client aimed at this very host: no tunnel leads there, and no wire.
+    bool stays_here();
     /// Whether this client may come in; a normal ending when it may.
     Ending let_in();
     void begin_chain();

@@ -153,7 +153,7 @@ Ending Session::route_passage(const config::Tunnel& spec) {
         passage_->refusal = answer;
         return Ending{Party::policy, Stage::greet, why};
     };
-    if (std::ranges::contains(path, around_.instance))
+    if (std::ranges::find(path, around_.instance) != path.end())
         return refuse_with(Answer::loop, "a loop: it came through this proxify before");
     if (path.size() > static_cast<size_t>(spec.max_hops))
         return refuse_with(Answer::loop, "it came through too many tunnels");
