@@ -33,6 +33,13 @@ Task<> Session::live() {
     if (passage_) passage_->came = co_await leave_tunnel();
     count_begin();
     record_.ending = co_await carry();
+    // A stream that was listened to before there was a relay has a receive in the kernel still.
+    client_.stop();
+    co_await client_.quiet();
+    if (target_) {
+        target_->stop();
+        co_await target_->quiet();
+    }
     if (exchange_ && record_.ending.party == Party::policy)
         exchange_->lead.give_up(cache::Loss::closed);
     record_.duration = around_.loop.now() - opened_;
