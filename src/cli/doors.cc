@@ -13,7 +13,6 @@
 namespace proxify::cli {
 namespace {
 
-
 constexpr auto try_help = "try proxify --help";
 
 Error wrong(std::string_view flag, const config::Complaint& complaint) {
@@ -128,8 +127,8 @@ Result<> add_ingress(File& file) {
         const auto from = map.substr(0, colon);
         const auto to = colon < map.size() ? map.substr(colon + 1) : std::string();
         if (!one_port(from) || !one_port(to))
-            return fail(
-                Error::of(format("--map: expected two ports, found {}", config::quoted(map)), form));
+            return fail(Error::of(
+                format("--map: expected two ports, found {}", config::quoted(map)), form));
         file.text +=
             format("[[capture]]\ntype = \"ingress\"\nports = [{}]\nto_port = {}\n", from, to);
         file.names("interface", "interfaces");
@@ -248,9 +247,9 @@ Result<> add_mesh(File& file) {
     if (auto hops = options.filters.find("max-hops"); hops != options.filters.end()) {
         const auto& text = hops->second;
         if (text.empty() || text.size() > 2 || text.find_first_not_of("0123456789") != text.npos)
-            return fail(Error::of(
-                format("--max-hops: expected a number from 1 to 16, found {}", config::quoted(text)),
-                try_help));
+            return fail(Error::of(format("--max-hops: expected a number from 1 to 16, found {}",
+                                         config::quoted(text)),
+                                  try_help));
         file.line("max_hops", text);
     }
 

@@ -113,19 +113,19 @@ static constexpr FlagInfo flag_infos[] = {
     {"map", 0, "PORT:TO", "lead what comes for PORT to the local port TO", true},
     {"interface", 0, "NAME", "only on this interface (default: all but loopback)", true},
     {"hook", 0, "HOW", "tcx or clsact (default auto: tcx where the kernel has it)"},
-    {"ports", 0, "PORTS", "listen here (default 15002,15006); of rules: what clients dial; of mesh: what others reach", true},
+    {"ports", 0, "PORTS", "listen here; of rules: what clients dial; of mesh: what others reach",
+     true},
     {"to", 0, "PORT", "rules lead to this port, where proxify listens"},
     {"only", 0, "WHICH", "rules for what is arriving, or leaving, at this host (default both)"},
     {"mark", 0, "MARK", "rules leave what carries it alone (default 0x2035)"},
     {"out", 0, "NAME", "make NAME.pem and NAME.key"},
-    {"ca", 0, "NAME",
-     "the authority in NAME.pem and NAME.key vouches for it; mesh (mesh-ca): for everybody"},
+    {"ca", 0, "NAME", "the authority that vouches, in NAME.pem (and NAME.key for cert)"},
     {"cert", 0, "NAME", "mesh shows the certificate in NAME.pem, with NAME.key (node)"},
     {"key", 0, "FILE", "its key is in another file"},
     {"tunnel-port", 0, "PORT", "mesh listens and dials here (default 18001)"},
     {"address", 0, "IP", "mesh listens at this address only"},
     {"dial-address", 0, "IP", "mesh dials this instead of where the client aimed"},
-    {"server-name", 0, "NAME", "whom all other hosts' certificates are for (default: their address)"},
+    {"server-name", 0, "NAME", "whom other hosts' certificates are for (default: their address)"},
     {"allowed-name", 0, "NAME", "only certificates with this name take part in the mesh", true},
     {"fallback", 0, "HOW", "refuse (default) or plain: in the clear where nobody has a mesh"},
     {"max-hops", 0, "COUNT", "meshes that a connection may come through (default 4)"},
@@ -208,10 +208,11 @@ static Result<Options> read(const cxxopts::ParseResult& given) {
     if (given.count("socket")) options.socket = text("socket");
     if (options.socket && options.socket->empty())
         return fail(Error::of("--socket names no file", try_help));
-    for (auto name : {"service", "target", "client", "limit", "cgroup", "proxy", "listen",
-                      "runtime", "hook", "to", "only", "mark", "out", "ca", "cn", "days", "cert",
-                      "key", "tunnel-port", "address", "dial-address", "server-name", "fallback",
-                      "max-hops"})
+    for (auto name :
+         {"service",     "target",  "client",       "limit",       "cgroup",   "proxy",
+          "listen",      "runtime", "hook",         "to",          "only",     "mark",
+          "out",         "ca",      "cn",           "days",        "cert",     "key",
+          "tunnel-port", "address", "dial-address", "server-name", "fallback", "max-hops"})
         if (given.count(name)) options.filters[name] = text(name);
     for (const auto& flag : flag_infos)
         if (const std::string name(flag.name); flag.repeats && given.count(name))

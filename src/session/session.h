@@ -35,7 +35,8 @@ struct Surroundings {
     /// With steering the kernel turns away who connects too often, but for this port: the
     /// listener's own.
     std::optional<uint16_t> uncounted_port = {};
-    const std::shared_ptr<const routing::Snapshot>* snapshot = nullptr;  ///< the worker's, as of now
+    const std::shared_ptr<const routing::Snapshot>* snapshot =
+        nullptr;               ///< the worker's, as of now
     tunnel::Id instance = {};  ///< what tunnels know this process by
 };
 

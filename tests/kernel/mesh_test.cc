@@ -39,17 +39,17 @@ struct Node {
 
     /// `proxify mesh` in the cgroup whose programs it captures.
     Child launch(const std::string& flags, const std::string& prefix = "") const {
-        return Child::start({.argv = {"sh", "-c",
-                                      cgroup.shell_prefix() + prefix + proxify_binary() +
-                                          " mesh --cgroup " + cgroup.path() + " --socket " +
-                                          (folder / "mesh.sock") + " " + flags},
-                             .inside = &where,
-                             .directory = folder.path()});
+        return Child::start(
+            {.argv = {"sh", "-c",
+                      cgroup.shell_prefix() + prefix + proxify_binary() + " mesh --cgroup " +
+                          cgroup.path() + " --socket " + (folder / "mesh.sock") + " " + flags},
+             .inside = &where,
+             .directory = folder.path()});
     }
     Child mesh(const std::string& flags = {}, const std::string& prefix = "") const {
         auto child = launch(flags, prefix);
-        REQUIRE(eventually(
-            [&] { return child.err().contains("ready: ") || !child.is_running(); }, 30s));
+        REQUIRE(eventually([&] { return child.err().contains("ready: ") || !child.is_running(); },
+                           30s));
         INFO(child.err());
         REQUIRE(child.is_running());
         return child;
@@ -128,13 +128,15 @@ std::string preface(int port, int hops = 1) {
 /// What a peer with a good certificate hears that says this (for printf); piece by piece if so.
 std::string hears(const Node& from, const Node& to, const std::string& said,
                   const std::string& options = "-cert node.pem -key node.key -CAfile mesh-ca.pem") {
-    auto talk = run({.argv = {"sh", "-c",
-                              "( " + said + "; sleep 2 ) | timeout 8 openssl s_client -quiet -no_ign_eof "
-                              "-connect " + to.at(18001) + " " + options +
-                                  " 2>err | od -An -c -w64 | tr -s ' '"},
-                     .inside = &from.where,
-                     .directory = from.folder.path().string()},
-                    20s);
+    auto talk =
+        run({.argv = {"sh", "-c",
+                      "( " + said +
+                          "; sleep 2 ) | timeout 8 openssl s_client -quiet -no_ign_eof "
+                          "-connect " +
+                          to.at(18001) + " " + options + " 2>err | od -An -c -w64 | tr -s ' '"},
+             .inside = &from.where,
+             .directory = from.folder.path().string()},
+            20s);
     return talk.out;
 }
 
@@ -152,8 +154,9 @@ constexpr auto refused_loop = " P X F Y 001 002 \\0 001 003\n";
 
 }  // namespace
 
-TEST_CASE("what a program dials at another host goes there encrypted, and nothing on the port that "
-          "it dialled [M-02] [M-03] [M-04] [M-05]") {
+TEST_CASE(
+    "what a program dials at another host goes there encrypted, and nothing on the port that "
+    "it dialled [M-02] [M-03] [M-04] [M-05]") {
     IN_MESH(mesh);
     NEEDS_PROGRAM("tcpdump");
     Server eighty(mesh.pod02.where, mesh.pod02.at(80), greet("marker-of-eighty"));
@@ -185,8 +188,9 @@ TEST_CASE("the service sees a connection from its own host's address [M-06]") {
     }) == "203.0.113.9\n");
 }
 
-TEST_CASE("bytes go both ways through a tunnel, large, in rounds, half-closed and server first "
-          "[M-07]") {
+TEST_CASE(
+    "bytes go both ways through a tunnel, large, in rounds, half-closed and server first "
+    "[M-07]") {
     IN_MESH(mesh);
     Server echoes(mesh.pod02.where, mesh.pod02.at(80), echo());
     Server late(mesh.pod02.where, mesh.pod02.at(81), [](Stream& stream) {
@@ -288,8 +292,7 @@ TEST_CASE("nothing goes round in circles: not the mesh's own ports, not one's ow
     const int near_fds = near.open_fds(), far_fds = far.open_fds();
     CHECK(mesh.pod01.answer(mesh.pod01.at(80)) == "own");
     for (const Node* node : {&mesh.pod01, &mesh.pod02})
-        for (int port : {18000, 18001})
-            CHECK(mesh.pod01.answer(node->at(port)) != "nobody");
+        for (int port : {18000, 18001}) CHECK(mesh.pod01.answer(node->at(port)) != "nobody");
     CHECK(has_line(near, {"original_dst=203.0.113.9:18001", "does not allow this port"}));
     CHECK(has_line(far, {"original_dst=203.0.113.9:18000", "a listener of proxify itself"}));
     CHECK(eventually([&] { return near.open_fds() <= near_fds + 2; }));
@@ -330,8 +333,9 @@ TEST_CASE("two hosts reach each other at once, and a host without a mesh notices
     }) == mesh.router.ip + "\n");
 }
 
-TEST_CASE("what is not TCP, of loopback, of other addresses or of IPv6 goes as it always did, unless "
-          "IPv6 is named [M-12]") {
+TEST_CASE(
+    "what is not TCP, of loopback, of other addresses or of IPv6 goes as it always did, unless "
+    "IPv6 is named [M-12]") {
     IN_MESH(mesh);
     const auto& from = mesh.pod01;
     Server near_one(from.where, "127.0.0.1:80", greet("loopback"));
@@ -370,14 +374,14 @@ TEST_CASE("the kernel's own log says what is redirected, with --show-events [M-1
         !trace.out().contains("begun"))
         SKIP_TEST("needs tracefs: " + trace.err());
     mesh.pod01.answer(mesh.pod02.at(80));
-    CHECK(eventually([&] {
-        return trace.out().contains("proxify: redirect 203.0.113.9:80 to port 18000");
-    }));
+    CHECK(eventually(
+        [&] { return trace.out().contains("proxify: redirect 203.0.113.9:80 to port 18000"); }));
     CHECK(has_line(near, {"203.0.113.9:80"}));
 }
 
-TEST_CASE("peers of another authority, without a certificate or for another name are refused, "
-          "whoever dials [M-15]") {
+TEST_CASE(
+    "peers of another authority, without a certificate or for another name are refused, "
+    "whoever dials [M-15]") {
     IN_MESH(mesh);
     Server service(mesh.pod02.where, mesh.pod02.at(80), greet("service"));
     const Authority foreign("another CA");
@@ -418,8 +422,9 @@ TEST_CASE("only certificates with an allowed name take part [M-15]") {
     CHECK(has_line(far, {"door=tunnel", "TLS handshake failed"}));
 }
 
-TEST_CASE("a client whose service, mesh or host is not there hears so soon, and the log says where "
-          "it aimed [M-16]") {
+TEST_CASE(
+    "a client whose service, mesh or host is not there hears so soon, and the log says where "
+    "it aimed [M-16]") {
     IN_MESH(mesh);
     NEEDS_NETFILTER();
     auto near = mesh.pod01.mesh();
@@ -431,8 +436,9 @@ TEST_CASE("a client whose service, mesh or host is not there hears so soon, and 
     };
     CHECK(took(mesh.pod02.at(80)) < 3s);
     CHECK(has_line(near, {"original_dst=203.0.113.9:80", "refused"}));
-    must(mesh.road.host, "nft 'add table ip t; add chain ip t f { type filter hook forward priority "
-                         "0; }; add rule ip t f ip daddr 203.0.113.77 drop'");
+    must(mesh.road.host,
+         "nft 'add table ip t; add chain ip t f { type filter hook forward priority "
+         "0; }; add rule ip t f ip daddr 203.0.113.77 drop'");
     must(mesh.road.host, "ip neigh add 203.0.113.77 lladdr 02:00:00:00:00:77 dev target0");
     CHECK(took("203.0.113.77:80") < 5s);
     CHECK(has_line(near, {"original_dst=203.0.113.77:80", "no answer"}));
@@ -442,8 +448,9 @@ TEST_CASE("a client whose service, mesh or host is not there hears so soon, and 
     CHECK(has_line(far, {"original_dst=203.0.113.9:80", "refused"}));
 }
 
-TEST_CASE("without a mesh at the other end clients go in the clear only where that is asked for "
-          "[M-16]") {
+TEST_CASE(
+    "without a mesh at the other end clients go in the clear only where that is asked for "
+    "[M-16]") {
     IN_MESH(mesh);
     Server service(mesh.pod02.where, mesh.pod02.at(80), greet("service"));
     {
@@ -476,8 +483,9 @@ TEST_CASE("a tunnel leads to the ports that are allowed, and to no other host [M
     CHECK(has_line(far, {"what it said opens no tunnel"}));
 }
 
-TEST_CASE("a preface in pieces of one byte is understood, and garbage is turned away at once "
-          "[M-18]") {
+TEST_CASE(
+    "a preface in pieces of one byte is understood, and garbage is turned away at once "
+    "[M-18]") {
     IN_MESH(mesh);
     Server service(mesh.pod02.where, mesh.pod02.at(80), greet("hello"));
     auto far = mesh.pod02.mesh();
@@ -485,8 +493,7 @@ TEST_CASE("a preface in pieces of one byte is understood, and garbage is turned 
     std::string pieces = "true";
     for (size_t at = 0; at < whole.size(); at += 4)
         pieces += "; printf '" + whole.substr(at, 4) + "'; sleep 0.02";
-    CHECK(hears(mesh.pod01, mesh.pod02, pieces) ==
-          " P X F Y 001 002 \\0 001 \\0 h e l l o \\n\n");
+    CHECK(hears(mesh.pod01, mesh.pod02, pieces) == " P X F Y 001 002 \\0 001 \\0 h e l l o \\n\n");
 
     const Moment begin = now();
     auto raw = Stream::dial(mesh.pod01.where, mesh.pod02.at(18001));
@@ -503,8 +510,10 @@ TEST_CASE("proxify mesh needs no arguments where its certificates are, and liste
     Server service(mesh.pod02.where, mesh.pod02.at(80), greet("service"));
     auto far = mesh.pod02.mesh();
     auto near = Child::start({.argv = {"sh", "-c",
-                                       mesh.pod01.cgroup.shell_prefix() + "unshare -m sh -c 'mount "
-                                       "-t tmpfs none /run && exec " + proxify_binary() + " mesh'"},
+                                       mesh.pod01.cgroup.shell_prefix() +
+                                           "unshare -m sh -c 'mount "
+                                           "-t tmpfs none /run && exec " +
+                                           proxify_binary() + " mesh'"},
                               .inside = &mesh.pod01.where,
                               .directory = mesh.pod01.folder.path()});
     REQUIRE(eventually([&] { return near.err().contains("ready: ") || !near.is_running(); }, 30s));

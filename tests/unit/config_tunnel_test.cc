@@ -89,9 +89,8 @@ TEST_CASE("all of a tunnel can be said otherwise [M-19]") {
     CHECK(tunnel.may_reach(8010));
     CHECK_FALSE(tunnel.may_reach(8011));
     CHECK(config.services[0].targets[0].port.value == 19001);
-    CHECK(capture_addresses(config) ==
-          std::map<uint16_t, Ip>{{18000, *Ip::parse("127.0.0.1")},
-                                 {19001, *Ip::parse("198.51.100.7")}});
+    CHECK(capture_addresses(config) == std::map<uint16_t, Ip>{{18000, *Ip::parse("127.0.0.1")},
+                                                              {19001, *Ip::parse("198.51.100.7")}});
     const auto text = describe(config);
     for (const char* part : {"expects mesh", "ports 80, 8000-8010", "go in the clear",
                              "2 tunnels in a row", "at 198.51.100.7"}) {

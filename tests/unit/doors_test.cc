@@ -159,11 +159,19 @@ TEST_CASE("mesh makes a tunnel, both its doors and a service for each [M-19]") {
     CHECK_FALSE(config.services[1].goes_through_tunnel());
     CHECK(config.admin.socket == "/run/proxify/mesh.sock");
 
-    config = made(mesh({"--cidr", "2001:db8::/32", "--cidr", "203.0.113.0/24", "--listen", "19000",
-                        "--tunnel-port", "19001", "--address", "198.51.100.7", "--dial-address",
-                        "203.0.113.9", "--server-name", "mesh", "--allowed-name", "mesh", "--ports",
-                        "80,8000-8010", "--fallback", "plain", "--max-hops", "2", "--cgroup",
-                        "/sys/fs/cgroup/a", "--show-events"}));
+    config = made(mesh({"--cidr",         "2001:db8::/32",
+                        "--cidr",         "203.0.113.0/24",
+                        "--listen",       "19000",
+                        "--tunnel-port",  "19001",
+                        "--address",      "198.51.100.7",
+                        "--dial-address", "203.0.113.9",
+                        "--server-name",  "mesh",
+                        "--allowed-name", "mesh",
+                        "--ports",        "80,8000-8010",
+                        "--fallback",     "plain",
+                        "--max-hops",     "2",
+                        "--cgroup",       "/sys/fs/cgroup/a",
+                        "--show-events"}));
     CHECK(config.captures[0].listen == std::vector<uint16_t>{19000});
     CHECK_FALSE(config.captures[0].address);
     CHECK(config.captures[0].destinations.size() == 2);
