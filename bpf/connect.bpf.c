@@ -394,6 +394,15 @@ static __always_inline void tell(const struct connect_settings* settings, __u64 
     bpf_ringbuf_submit(event, 0);
 }
 
+/* For whoever reads /sys/kernel/debug/tracing/trace_pipe. */
+static __always_inline void trace(const struct connect_end* to, const struct connect_end* proxy) {
+    const int port = bpf_ntohs(to->port_be), proxy_port = bpf_ntohs(proxy->port_be);
+    if (is_v4(to))
+        bpf_printk("proxify: redirect %pI4:%d to port %d", to->address + 12, port, proxy_port);
+    else
+        bpf_printk("proxify: redirect [%pI6]:%d to port %d", to->address, port, proxy_port);
+}
+
 /* The proxy to which this connection goes; null when it goes where it was aimed. */
 static __always_inline const struct connect_end* capture(struct bpf_sock_addr* call,
                                                          const struct connect_end* to) {
@@ -465,6 +474,7 @@ static __always_inline const struct connect_end* capture(struct bpf_sock_addr* c
         return NULL;
     }
     COUNT(redirected);
+    if (settings->wants_events) trace(to, proxy);
     return proxy;
 }
 

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <unistd.h>
+
 #include <cstdio>
 #include <iostream>
 
@@ -14,6 +16,7 @@
 #include "config/config.h"
 #include "control/server.h"
 #include "intercept/interceptor.h"
+#include "kernel/cgroups.h"
 
 using namespace proxify;
 
@@ -25,7 +28,21 @@ static Result<> find_containers(const std::string& text) {
     return {};
 }
 
-static int run(const cli::Options& options) {
+/// A mesh is for those who are here, in this cgroup as in this network namespace, unless another
+/// scope is named: that of the whole host has to be asked for.
+static Result<> find_scope(cli::Options& options) {
+    if (options.filters.contains("cgroup") || options.lists.contains("cidr")) return {};
+    TRY_TO(root, kernel::cgroup2_root());
+    options.filters["cgroup"] = kernel::cgroup_of(getpid(), root).value_or(root);
+    return {};
+}
+
+static int run(cli::Options options) {
+    if (options.command == cli::Options::Command::mesh)
+        if (auto found = find_scope(options); !found) {
+            std::cerr << found.error().text() << '\n';
+            return cli::exit_failed;
+        }
     std::optional<std::string> text;
     if (cli::makes_config(options.command)) {
         auto made = cli::config_text(options);
@@ -79,6 +96,7 @@ int main(int argc, char** argv) {
         case cli::Options::Command::run:
         case cli::Options::Command::intercept:
         case cli::Options::Command::ingress:
+        case cli::Options::Command::mesh:
             return run(*options);
         case cli::Options::Command::redirect:
             return cli::is_rules(*options) ? cli::run_rules(*options, std::cout, std::cerr)

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
 
 #include "base/format.h"
 #include "cli/rules.h"
@@ -11,8 +12,6 @@
 
 namespace proxify::cli {
 namespace {
-
-using config::quoted;
 
 constexpr auto try_help = "try proxify --help";
 
@@ -76,7 +75,7 @@ config::Understood<config::PortRange> one_port(std::string_view text) {
     auto range = config::read_ports(text);
     if (range && range->first != range->last)
         return std::unexpected(
-            config::Complaint{format("{} is a range", quoted(text)), "write one port"});
+            config::Complaint{format("{} is a range", config::quoted(text)), "write one port"});
     return range;
 }
 
@@ -128,8 +127,8 @@ Result<> add_ingress(File& file) {
         const auto from = map.substr(0, colon);
         const auto to = colon < map.size() ? map.substr(colon + 1) : std::string();
         if (!one_port(from) || !one_port(to))
-            return fail(
-                Error::of(format("--map: expected two ports, found {}", quoted(map)), form));
+            return fail(Error::of(
+                format("--map: expected two ports, found {}", config::quoted(map)), form));
         file.text +=
             format("[[capture]]\ntype = \"ingress\"\nports = [{}]\nto_port = {}\n", from, to);
         file.names("interface", "interfaces");
@@ -166,11 +165,121 @@ Result<> add_redirect(File& file) {
     return {};
 }
 
+/// A file by the name that proxify cert has given it, here or in /etc/proxify.
+std::string find_pem(const Options& options, const char* flag, std::string_view usual,
+                     std::string_view ending) {
+    namespace files = std::filesystem;
+    std::error_code ignored;
+    auto given = options.filters.find(flag);
+    if (given != options.filters.end())
+        return files::is_regular_file(given->second, ignored) ? given->second
+                                                              : given->second + std::string(ending);
+    const auto name = std::string(usual) + std::string(ending);
+    const auto elsewhere = "/etc/proxify/" + name;
+    return !files::exists(name, ignored) && files::exists(elsewhere, ignored) ? elsewhere : name;
+}
+
+/// Where its key is: behind --key, or beside it, or in the same file.
+std::string find_key(const Options& options, const std::string& certificate) {
+    if (auto given = options.filters.find("key"); given != options.filters.end())
+        return given->second;
+    std::error_code ignored;
+    const auto beside = std::filesystem::path(certificate).replace_extension(".key").string();
+    return std::filesystem::exists(beside, ignored) ? beside : certificate;
+}
+
+/// What goes into the tunnel, and what comes out of it.
+constexpr auto mesh_services = R"(
+[[service]]
+name = "mesh-out"
+targets = ["tunnel"]
+health = false
+timeouts = { connect = "3s" }
+
+[[service]]
+name = "mesh-in"
+targets = ["original"]
+health = false
+timeouts = { connect = "2s" }
+)";
+
+Result<> add_port(File& file, const char* flag, uint16_t usual, std::string_view key) {
+    auto given = file.options.filters.find(flag);
+    if (given != file.options.filters.end())
+        if (auto port = one_port(given->second); !port) return fail(wrong(flag, port.error()));
+    file.line(key, given == file.options.filters.end() ? std::to_string(usual) : given->second);
+    return {};
+}
+
+Result<> add_mesh(File& file) {
+    const auto& options = file.options;
+    const auto certificate = find_pem(options, "cert", "node", ".pem");
+    const auto ca = find_pem(options, "ca", "mesh-ca", ".pem");
+    std::error_code ignored;
+    for (const auto& [flag, path] : {std::pair("cert", certificate), std::pair("ca", ca)})
+        if (!std::filesystem::exists(path, ignored))
+            return fail(Error::of(
+                format("mesh needs certificates, and there is no {}", config::quoted(path)),
+                format("name it with --{}, or make one:\n"
+                       "proxify cert ca --out mesh-ca\n"
+                       "proxify cert leaf --ca mesh-ca --san THIS-HOST'S-ADDRESS --out node",
+                       flag)));
+    const bool is_plain = file.has("fallback") && options.filters.at("fallback") == "plain";
+    file.text += "[tunnel]\n";
+    file.line("certificate", in_toml(certificate));
+    file.line("key", in_toml(find_key(options, certificate)));
+    file.line("ca", in_toml(ca));
+    TRY(add_port(file, "tunnel-port", 18001, "port"));
+    file.name("dial-address", "address");
+    file.name("server-name", "server_name");
+    file.names("allowed-name", "allowed_names");
+    if (auto ports = options.lists.find("ports"); ports != options.lists.end()) {
+        for (const auto& one : ports->second)
+            if (auto range = config::read_ports(one); !range)
+                return fail(wrong("ports", range.error()));
+        file.names("ports", "ports");
+    }
+    if (file.has("fallback") && !is_plain && options.filters.at("fallback") != "refuse")
+        return fail(Error::of(format("--fallback: expected refuse or plain, found {}",
+                                     config::quoted(options.filters.at("fallback"))),
+                              try_help));
+    file.name("fallback", "fallback");
+    if (auto hops = options.filters.find("max-hops"); hops != options.filters.end()) {
+        const auto& text = hops->second;
+        if (text.empty() || text.size() > 2 || text.find_first_not_of("0123456789") != text.npos)
+            return fail(Error::of(format("--max-hops: expected a number from 1 to 16, found {}",
+                                         config::quoted(text)),
+                                  try_help));
+        file.line("max_hops", text);
+    }
+
+    file.text += "[[capture]]\ntype = \"connect\"\nservice = \"mesh-out\"\n";
+    TRY(add_port(file, "listen", 18000, "listen"));
+    TRY(file.list("cidr", "cidr", config::read_destination));
+    file.name("cgroup", "cgroup");
+    file.names("exempt-cgroup", "exempt_cgroups");
+    if (options.show_events) file.line("events", "true");
+    // IPv6 is captured where it is named; nobody else has to see a listener for it.
+    auto cidr = options.lists.find("cidr");
+    const bool has_v6 = cidr != options.lists.end() &&
+                        std::ranges::any_of(cidr->second, [](const std::string& text) {
+                            auto place = config::read_destination(text);
+                            return place && !place->prefix.ip.is_v4;
+                        });
+    if (!has_v6) file.line("address", "\"127.0.0.1\"");
+
+    file.text += "[[capture]]\ntype = \"tunnel\"\nservice = \"mesh-in\"\n";
+    TRY(add_port(file, "tunnel-port", 18001, "listen"));
+    file.name("address", "address");
+    file.text += mesh_services;
+    return {};
+}
+
 }  // namespace
 
 bool makes_config(Command command) {
     return command == Command::intercept || command == Command::ingress ||
-           command == Command::redirect;
+           command == Command::redirect || command == Command::mesh;
 }
 
 Result<std::string> config_text(const Options& options) {
@@ -185,10 +294,12 @@ Result<std::string> config_text(const Options& options) {
     file.text += format("[admin]\nsocket = \"/run/proxify/{}.sock\"\n",
                         is_redirect                             ? "redirect"
                         : options.command == Command::intercept ? "intercept"
+                        : options.command == Command::mesh      ? "mesh"
                                                                 : "ingress");
     if (options.command == Command::intercept) TRY(add_intercept(file));
     if (options.command == Command::ingress) TRY(add_ingress(file));
     if (options.command == Command::redirect) TRY(add_redirect(file));
+    if (options.command == Command::mesh) TRY(add_mesh(file));
     if (auto config = config::parse(file.text, "the command line"); !config)
         return fail(std::move(config).error());
     return std::move(file.text);

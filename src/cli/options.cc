@@ -42,6 +42,10 @@ static constexpr Names intercept_flags[] = {
     "listen",    "show-events",    "report-every", "runtime", "socket",        "json"};
 static constexpr Names ingress_flags[] = {"map", "interface", "hook", "socket", "json"};
 static constexpr Names redirect_flags[] = {"ports", "to", "only", "mark", "socket", "json"};
+static constexpr Names mesh_flags[] = {
+    "ca",           "cert",        "key",      "cidr",         "cgroup", "exempt-cgroup",
+    "listen",       "tunnel-port", "address",  "dial-address", "ports",  "server-name",
+    "allowed-name", "fallback",    "max-hops", "show-events",  "socket", "json"};
 static constexpr Names cert_flags[] = {"out", "ca", "san", "cn", "days", "force"};
 
 static constexpr CommandInfo commands[] = {
@@ -73,6 +77,8 @@ static constexpr CommandInfo commands[] = {
      "lead ports of this host to others, where packets come in"},
     {Command::redirect, "redirect", "[rules add|remove|show]", 0, redirect_flags,
      "pass on what iptables redirects, to where it was going; or write the rules"},
+    {Command::mesh, "mesh", "", 0, mesh_flags,
+     "take what programs here dial to other hosts' proxify mesh, encrypted"},
     {Command::cert, "cert", "ca|leaf", 1, cert_flags,
      "make an authority of your own, or a certificate that it vouches for"},
     {Command::completion, "completion", "SHELL", 1, {}, "a script for bash, zsh or fish"},
@@ -107,12 +113,22 @@ static constexpr FlagInfo flag_infos[] = {
     {"map", 0, "PORT:TO", "lead what comes for PORT to the local port TO", true},
     {"interface", 0, "NAME", "only on this interface (default: all but loopback)", true},
     {"hook", 0, "HOW", "tcx or clsact (default auto: tcx where the kernel has it)"},
-    {"ports", 0, "PORTS", "listen here (default 15002,15006); of rules: what clients dial", true},
+    {"ports", 0, "PORTS", "listen here; of rules: what clients dial; of mesh: what others reach",
+     true},
     {"to", 0, "PORT", "rules lead to this port, where proxify listens"},
     {"only", 0, "WHICH", "rules for what is arriving, or leaving, at this host (default both)"},
     {"mark", 0, "MARK", "rules leave what carries it alone (default 0x2035)"},
     {"out", 0, "NAME", "make NAME.pem and NAME.key"},
-    {"ca", 0, "NAME", "the authority in NAME.pem and NAME.key vouches for it"},
+    {"ca", 0, "NAME", "the authority that vouches, in NAME.pem (and NAME.key for cert)"},
+    {"cert", 0, "NAME", "mesh shows the certificate in NAME.pem, with NAME.key (node)"},
+    {"key", 0, "FILE", "its key is in another file"},
+    {"tunnel-port", 0, "PORT", "mesh listens and dials here (default 18001)"},
+    {"address", 0, "IP", "mesh listens at this address only"},
+    {"dial-address", 0, "IP", "mesh dials this instead of where the client aimed"},
+    {"server-name", 0, "NAME", "whom other hosts' certificates are for (default: their address)"},
+    {"allowed-name", 0, "NAME", "only certificates with this name take part in the mesh", true},
+    {"fallback", 0, "HOW", "refuse (default) or plain: in the clear where nobody has a mesh"},
+    {"max-hops", 0, "COUNT", "meshes that a connection may come through (default 4)"},
     {"san", 0, "NAME", "a name, address or URI that the certificate is for", true},
     {"cn", 0, "NAME", "its common name (default: the first --san)"},
     {"days", 0, "DAYS", "how long it is good (default 365, of an authority 3650)"},
@@ -192,8 +208,11 @@ static Result<Options> read(const cxxopts::ParseResult& given) {
     if (given.count("socket")) options.socket = text("socket");
     if (options.socket && options.socket->empty())
         return fail(Error::of("--socket names no file", try_help));
-    for (auto name : {"service", "target", "client", "limit", "cgroup", "proxy", "listen",
-                      "runtime", "hook", "to", "only", "mark", "out", "ca", "cn", "days"})
+    for (auto name :
+         {"service",     "target",  "client",       "limit",       "cgroup",   "proxy",
+          "listen",      "runtime", "hook",         "to",          "only",     "mark",
+          "out",         "ca",      "cn",           "days",        "cert",     "key",
+          "tunnel-port", "address", "dial-address", "server-name", "fallback", "max-hops"})
         if (given.count(name)) options.filters[name] = text(name);
     for (const auto& flag : flag_infos)
         if (const std::string name(flag.name); flag.repeats && given.count(name))

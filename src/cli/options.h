@@ -38,6 +38,7 @@ enum class Command {
     intercept,
     ingress,
     redirect,
+    mesh,
     cert,
     completion,
     help,

@@ -260,6 +260,14 @@ std::map<uint16_t, CaptureType> capture_listeners(const Config& config) {
     return listeners;
 }
 
+std::map<uint16_t, Ip> capture_addresses(const Config& config) {
+    std::map<uint16_t, Ip> addresses;
+    for (const auto& capture : config.captures)
+        for (uint16_t port : capture.listen)
+            if (capture.address) addresses.emplace(port, *capture.address);
+    return addresses;
+}
+
 Result<> check_listener_port(const Config& config, uint16_t listener_port) {
     if (capture_listeners(config).contains(listener_port))
         return fail(Error::of(

@@ -353,6 +353,7 @@ struct Capture {
     std::string service;  ///< empty: whose the port is that was aimed at, or the default service
     /// Where proxify takes the connections; none when somebody else's proxy does.
     std::vector<uint16_t> listen;
+    std::optional<Ip> address;  ///< of connect and tunnel: only there; of connect one of loopback
 
     // Of connect.
     std::vector<Destination> destinations;  ///< with `containers`; none of both for all
@@ -444,6 +445,9 @@ Result<> check_listener_port(const Config& config, uint16_t listener_port);
 
 /// The ports on which captures take connections, and the type of each.
 std::map<uint16_t, CaptureType> capture_listeners(const Config& config);
+
+/// Of these ports, those that are to be had at one address only.
+std::map<uint16_t, Ip> capture_addresses(const Config& config);
 
 /// The settings of a service in words, one for each label, but for its ports and targets; those
 /// that are as usual are left out.

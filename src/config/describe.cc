@@ -337,8 +337,10 @@ std::string describe_capture(const Capture& capture) {
         ports += format("{}{}", ports.empty() ? "port " : ", ", port);
     page.line("goes to", capture.only_watch ? "where it was aimed; it is only seen"
                          : capture.proxy    ? "the proxy at " + capture.proxy->text()
-                         : capture.to_port  ? format("port {} of this host", *capture.to_port)
-                                            : "proxify, on " + ports);
+                         : capture.to_port
+                             ? format("port {} of this host", *capture.to_port)
+                             : "proxify, on " + ports +
+                                   (capture.address ? " at " + capture.address->text() : ""));
     if (!capture.service.empty()) page.line("service", capture.service);
     std::string interfaces;
     for (const auto& name : capture.interfaces)
@@ -353,9 +355,9 @@ std::string describe_tunnel(const Tunnel& tunnel) {
     page.line("trusts", tunnel.ca.name);
     std::string_view label = "only";
     for (const auto& name : tunnel.allowed_names) page.line(std::exchange(label, ""), name);
-    page.line("dials", format("port {}{}", tunnel.port,
-                              tunnel.address ? " of " + tunnel.address->text()
-                                             : " where the client aimed"));
+    page.line("dials",
+              format("port {}{}", tunnel.port,
+                     tunnel.address ? " of " + tunnel.address->text() : " where the client aimed"));
     if (!tunnel.server_name.empty()) page.line("expects", tunnel.server_name);
     std::string ports;
     for (auto [first, last] : joined(tunnel.ports))

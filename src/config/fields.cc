@@ -13,7 +13,7 @@ namespace proxify::config {
 using Keys = std::span<const std::string_view>;
 
 static constexpr std::string_view file_keys[] = {"proxify", "admin",   "log",
-                                                "service", "capture", "tunnel"};
+                                                 "service", "capture", "tunnel"};
 static constexpr std::string_view proxify_keys[] = {
     "listen", "default_service", "workers", "drain_timeout", "resolve_interval", "allow", "deny",
     "user",   "group",           "mark",    "mark_mask"};
@@ -42,7 +42,7 @@ static constexpr std::string_view capture_keys[] = {
     "cidr",         "containers", "from_containers", "cgroup",
     "only_watch",   "proxy",      "exempt_cgroups",  "events",
     "report_every", "runtime",    "to_port",         "interfaces",
-    "hook"};
+    "hook",         "address"};
 static constexpr std::string_view filter_keys[] = {
     "type", "name", "direction", "on_error", "head",  "level", "pattern", "action", "delimiter",
     "find", "with", "hold",      "bytes",    "burst", "per",   "script",  "memory", "instructions"};
@@ -57,7 +57,7 @@ static constexpr std::string_view target_tls_keys[] = {
     "verify", "ca",          "crl",  "server_name",  "certificate",
     "key",    "min_version", "alpn", "allowed_names"};
 static constexpr std::string_view tunnel_keys[] = {
-    "certificate", "key",   "ca",       "port",    "address",
+    "certificate", "key",   "ca",       "port",     "address",
     "server_name", "ports", "fallback", "max_hops", "allowed_names"};
 static constexpr std::string_view limits_keys[] = {"source_sessions", "source_rate"};
 
@@ -80,11 +80,10 @@ const Section tunnel_section{"[tunnel]", "tunnel.", tunnel_keys};
 const Section limits_section{"limits", "limits.", limits_keys};
 
 static const Section* const sections[] = {
-    &file_section,    &proxify_section,  &admin_section,  &log_section,
-    &service_section, &target_section,   &health_section, &timeouts_section,
-    &queue_section,   &ejection_section, &limits_section, &capture_section,
-    &filter_section,  &cache_section,    &tls_section,    &target_tls_section,
-    &tunnel_section};
+    &file_section,       &proxify_section, &admin_section,    &log_section,   &service_section,
+    &target_section,     &health_section,  &timeouts_section, &queue_section, &ejection_section,
+    &limits_section,     &capture_section, &filter_section,   &cache_section, &tls_section,
+    &target_tls_section, &tunnel_section};
 
 const std::span<const Section* const> all_sections = sections;
 

@@ -252,21 +252,19 @@ void check_original(const Draft& draft, Problems& problems) {
 
 /// What goes through a tunnel, and what comes out of one, takes a [tunnel].
 void check_tunnel(const Draft& draft, Problems& problems) {
-    constexpr auto add_one =
-        "add it, with certificate, key and ca; docs/mesh.md has a whole file";
+    constexpr auto add_one = "add it, with certificate, key and ca; docs/mesh.md has a whole file";
     for (const auto& one : draft.captures)
         if (one.capture.type == CaptureType::tunnel && !draft.tunnel_at)
             problems.add(one.at, "type: a capture of type \"tunnel\" needs a [tunnel]", add_one);
     for (const auto& draft_service : draft.services) {
         const auto& service = draft_service.service;
-        size_t originals = 0;
+        const auto originals = std::ranges::count_if(
+            service.targets, [](const auto& target) { return target.port.is_original(); });
         for (size_t i = 0; i < service.targets.size(); ++i) {
             const auto at = draft_service.targets_at[i];
             const auto& port = service.targets[i].port;
-            originals += port.is_original();
             if (!port.is_tunnel()) continue;
-            if (!draft.tunnel_at)
-                problems.add(at, "targets: \"tunnel\" needs a [tunnel]", add_one);
+            if (!draft.tunnel_at) problems.add(at, "targets: \"tunnel\" needs a [tunnel]", add_one);
             if (service.target_tls)
                 problems.add(draft_service.target_tls_at,
                              "target_tls: the tunnel is encrypted already, and what is at its end "

@@ -18,6 +18,7 @@ struct Use {
 const Use uses[] = {
     {"ports", {Type::ingress, Type::redirect, Type::tproxy}},
     {"listen", {Type::connect, Type::ingress, Type::tunnel}},
+    {"address", {Type::connect, Type::tunnel}},
     {"cidr", {Type::connect}},
     {"containers", {Type::connect}},
     {"from_containers", {Type::connect}},
@@ -79,9 +80,24 @@ void read_listen(Fields& fields, std::string_view key, std::initializer_list<uin
         fields.expected(*value, key, "at least one port");
 }
 
+/// At which address it listens, where that is not all of them.
+void read_address(Fields& fields, Capture& capture) {
+    auto* value = fields.find("address");
+    if (!value) return;
+    const bool is_connect = capture.type == Type::connect;
+    auto* text = value->as<std::string>();
+    const auto ip = text ? Ip::parse(*text) : std::nullopt;
+    if (ip && (!is_connect || ip->is_loopback()))
+        capture.address = ip;
+    else
+        fields.expected(*value, "address",
+                        is_connect ? "an address of loopback, which is where connections are led"
+                                   : "an IP address of this host");
+}
+
 /// With `other` proxify does not get the connections.
 void check_alone(Fields& fields, std::string_view other) {
-    for (std::string_view key : {"service", "listen", "proxy"})
+    for (std::string_view key : {"service", "listen", "address", "proxy"})
         if (auto* value = fields.find(key); value && key != other && fields.find(other))
             fields.problems().add(
                 value->at, format("{}: with {} proxify itself gets no connections", key, other),
@@ -135,6 +151,7 @@ void read_connect(Fields& fields, DraftCapture& draft) {
     check_alone(fields, "proxy");
     if (capture.only_watch) check_alone(fields, "only_watch");
     if (!fields.find("proxy") && !capture.only_watch) read_listen(fields, "listen", {15001}, draft);
+    read_address(fields, capture);
 }
 
 void read_ingress(Fields& fields, DraftCapture& draft, Position at) {
@@ -188,6 +205,7 @@ DraftCapture read_capture(const Value& value, const Table& table, Problems& prob
             break;
         case Type::tunnel:
             read_listen(fields, "listen", {18001}, draft);
+            read_address(fields, capture);
             break;
     }
     return draft;

@@ -151,9 +151,10 @@ void read_tunnel(const Table& table, Draft& draft, Problems& problems) {
     if (ca) tunnel.ca = *std::move(ca);
     for (std::string_view key : {"certificate", "ca"})
         if (!fields.find(key))
-            problems.add(*draft.tunnel_at,
-                         format("tunnel.{}: there is none, and both ends of a tunnel need one", key),
-                         "proxify cert makes an authority and certificates; docs/mesh.md");
+            problems.add(
+                *draft.tunnel_at,
+                format("tunnel.{}: there is none, and both ends of a tunnel need one", key),
+                "proxify cert makes an authority and certificates; docs/mesh.md");
     fields.port("port", tunnel.port);
     if (auto* value = fields.find("address")) {
         auto* text = value->as<std::string>();

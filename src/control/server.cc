@@ -248,6 +248,7 @@ Result<Server::Opened> Server::open_steered(uint16_t port, const config::Config&
     const PortSet ports = ports_of(config);
     TRY_TO(rings, open_rings(worker_count(config)));
     const auto captured = config::capture_listeners(config);
+    listens_at_ = config::capture_addresses(config);
     TRY_TO(all, bind_ports(ports_of(captured), captured, rings.size()));
     auto bound = listen(port, rings.size(), /*is_transparent=*/false);
     if (!bound) {
@@ -283,6 +284,7 @@ Result<Server::Opened> Server::open_steered(uint16_t port, const config::Config&
 Result<Server::Opened> Server::open_bound(const config::Config& config) {
     TRY_TO(rings, open_rings(worker_count(config)));
     const auto captured = config::capture_listeners(config);
+    listens_at_ = config::capture_addresses(config);
     TRY_TO(listeners, bind_ports(ports_of(config) | ports_of(captured), captured, rings.size()));
     auto text =
         format("{} listening on {}{}", count_text(config.services.size(), "service"),
@@ -453,7 +455,8 @@ void Server::close_all(const Listeners& listeners) {
 /// So many listeners on one port, or none. They share it, even a single one: more may join it.
 Result<std::vector<Handle>> Server::listen(uint16_t port, size_t count, bool is_transparent) {
     Ring& ring = loop_.ring();
-    const Address at{any_address, port};
+    const auto only = listens_at_.find(port);
+    const Address at{only == listens_at_.end() ? any_address : only->second, port};
     if (!listeners_.contains(port)) {
         // Any process of this user may join a group of listeners, so a second proxify would take
         // half of the first one's clients without an error: look first, as one who shares with
@@ -617,6 +620,17 @@ Result<> Server::check_change(const config::Config& config) const {
                        "cannot do",
                        port),
                 "give it another port, or restart proxify"));
+    const auto addresses = config::capture_addresses(config);
+    for (const auto& [port, type] : captured_)
+        if (const auto then = listens_at_.find(port), now = addresses.find(port);
+            config::capture_listeners(config).contains(port) &&
+            ((then == listens_at_.end()) != (now == addresses.end()) ||
+             (now != addresses.end() && now->second != then->second)))
+            return fail(Error::of(
+                format("the capture on port {} has another address now, which a running proxify "
+                       "cannot do",
+                       port),
+                "give it another port, or restart proxify"));
     if (!options_.steer) {
         const PortSet moving = (ports_of(before) & ports_of(config::capture_listeners(config))) |
                                (ports_of(captured_) & ports_of(config));
@@ -651,6 +665,8 @@ Result<std::string> Server::apply(const config::Config& config) {
     const PortSet closing = (captured_had & ~captured_want) | (steering_ ? PortSet() : removed);
 
     // What can fail comes before anything is changed.
+    std::erase_if(listens_at_, [&](const auto& one) { return !captured_.contains(one.first); });
+    listens_at_.merge(config::capture_addresses(config));
     const size_t workers_had = workers_.size(), workers_wanted = worker_count(config);
     TRY_TO(rings, open_rings(workers_wanted > workers_had ? workers_wanted - workers_had : 0));
     TRY_TO(more, widen_groups(workers_wanted, closing));

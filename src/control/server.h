@@ -186,8 +186,9 @@ class Server {
     bool steering_is_behind_ = false;        ///< the last change did not reach the kernel
     OwnDoors own_doors_;
     Doors doors_{loop_, log_};
-    Captured captured_;              ///< by the running config
-    bool doors_are_behind_ = false;  ///< the last change did not reach all of them
+    Captured captured_;                  ///< by the running config
+    std::map<uint16_t, Ip> listens_at_;  ///< of those, where it is not all addresses
+    bool doors_are_behind_ = false;      ///< the last change did not reach all of them
     bool told_of_marks_ = false;
     std::optional<health::Health> health_;
     std::optional<resolve::Resolver> resolver_;
@@ -205,7 +206,7 @@ class Server {
     /// What the file still says, though it was no good; it is not tried again unasked.
     std::optional<config::Config> taken_back_;
     io::Signal something_changed_{loop_};  ///< for whoever watches a reload
-    const tunnel::Id instance_;  ///< what tunnels know this process by
+    const tunnel::Id instance_;            ///< what tunnels know this process by
     Time started_at_{};
     Time applied_at_{};  ///< the running config
     std::optional<Desk> desk_;

@@ -22,8 +22,10 @@ kernel::ConnectSettings settings_of(const config::Capture& capture, OwnMark mark
     if (capture.proxy) {
         (capture.proxy->ip.is_v4 ? settings.proxy_v4 : settings.proxy_v6) = capture.proxy;
     } else if (!capture.listen.empty()) {
-        settings.proxy_v4 = Address{*Ip::parse("127.0.0.1"), capture.listen.front()};
-        settings.proxy_v6 = Address{*Ip::parse("::1"), capture.listen.front()};
+        const uint16_t port = capture.listen.front();
+        const auto& at = capture.address;
+        if (!at || at->is_v4) settings.proxy_v4 = {at.value_or(*Ip::parse("127.0.0.1")), port};
+        if (!at || !at->is_v4) settings.proxy_v6 = {at.value_or(*Ip::parse("::1")), port};
     }
     // Nothing named is everything, of the family that the proxy is for. Whoever wants IPv6 as well
     // says so by a destination: most hosts have more of it than their people know.

@@ -9,8 +9,8 @@ namespace proxify::session {
 
 struct Passage {
     tunnel::Opening opening = {};
-    bool is_open = false;      ///< the near end waits for an answer
-    bool is_answered = false;  ///< and has it
+    bool is_open = false;                                  ///< the near end waits for an answer
+    bool is_answered = false;                              ///< and has it
     tunnel::Answer refusal = tunnel::Answer::unreachable;  ///< what it hears if nothing comes of it
     Ending came = {};                                      ///< how the opening went
 };

@@ -33,8 +33,13 @@ Task<> Session::live() {
     if (passage_) passage_->came = co_await leave_tunnel();
     count_begin();
     record_.ending = co_await carry();
-    if (passage_ || (service_ && (service_->greets() || service_->introduces())))
-        co_await let_go_of_streams();
+    // A stream that was listened to before there was a relay has a receive in the kernel still.
+    client_.stop();
+    co_await client_.quiet();
+    if (target_) {
+        target_->stop();
+        co_await target_->quiet();
+    }
     if (exchange_ && record_.ending.party == Party::policy)
         exchange_->lead.give_up(cache::Loss::closed);
     record_.duration = around_.loop.now() - opened_;
@@ -82,15 +87,6 @@ Task<Ending> Session::carry() {
     record_.element = relay.ended_by();
     learn(ending);
     co_return ending;
-}
-
-/// Who is read before bytes are relayed may still be when the session ends without a relay.
-Task<> Session::let_go_of_streams() {
-    client_.stop();
-    co_await client_.quiet();
-    if (!target_) co_return;
-    target_->stop();
-    co_await target_->quiet();
 }
 
 /// The service's elements, as this session's own.
@@ -186,8 +182,10 @@ Task<Ending> Session::connect_to_target() {
         }
         Address to = *reached;
         enters_tunnel_ = target->port.is_tunnel() && !stays_here();
-        if (enters_tunnel_) to.ip = service_->tunnel->spec.address.value_or(to.ip);
-        else if (target->port.is_tunnel()) to = record_.original_dst;
+        if (enters_tunnel_)
+            to.ip = service_->tunnel->spec.address.value_or(to.ip);
+        else if (target->port.is_tunnel())
+            to = record_.original_dst;
         if (passage_) passage_->refusal = tunnel::Answer::unreachable;
         auto chances = std::min<int>(spec.tries, static_cast<int>(service_->pool.targets().size()));
         const Time began = around_.loop.now();

@@ -35,7 +35,8 @@ struct Surroundings {
     /// With steering the kernel turns away who connects too often, but for this port: the
     /// listener's own.
     std::optional<uint16_t> uncounted_port = {};
-    const std::shared_ptr<const routing::Snapshot>* snapshot = nullptr;  ///< the worker's, as of now
+    const std::shared_ptr<const routing::Snapshot>* snapshot =
+        nullptr;               ///< the worker's, as of now
     tunnel::Id instance = {};  ///< what tunnels know this process by
 };
 
@@ -74,7 +75,6 @@ class Session {
 
   private:
     io::Task<Ending> carry();
-    [[gnu::noinline]] io::Task<> let_go_of_streams();
     // What comes before bytes are relayed; greet.cc and introduce.cc.
     /// Meets a client who says something about itself first, and lets it in.
     [[gnu::noinline]] io::Task<Ending> greet();
@@ -92,8 +92,8 @@ class Session {
     /// False when the answer did not go out, or another has.
     bool answer_passage(tunnel::Answer answer);
     bool refuse_passage(const Ending& why);
-    /// Whether this client may come in; a normalt this host, by the way of a tunnel to other hosts.
-    bool stays_here(const balance::Target& target);
+    /// Whether this client aimed at this very host: no tunnel leads there, and no wire.
+    bool stays_here();
     /// Whether this client may come in; a normal ending when it may.
     Ending let_in();
     void begin_chain();

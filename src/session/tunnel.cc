@@ -153,12 +153,11 @@ Ending Session::route_passage(const config::Tunnel& spec) {
         passage_->refusal = answer;
         return Ending{Party::policy, Stage::greet, why};
     };
-    if (std::ranges::contains(path, around_.instance))
+    if (std::ranges::find(path, around_.instance) != path.end())
         return refuse_with(Answer::loop, "a loop: it came through this proxify before");
     if (path.size() > static_cast<size_t>(spec.max_hops))
         return refuse_with(Answer::loop, "it came through too many tunnels");
-    const bool is_own =
-        around_.guard && around_.guard->way_to(port) == dial::Guard::Way::own;
+    const bool is_own = around_.guard && around_.guard->way_to(port) == dial::Guard::Way::own;
     if (is_own || !spec.may_reach(port))
         return refuse_with(Answer::not_allowed, is_own ? "a tunnel to a listener of proxify itself"
                                                        : "this port is not for tunnels");
@@ -166,8 +165,7 @@ Ending Session::route_passage(const config::Tunnel& spec) {
                    ->route_captured(listener_port, record_.original_dst, around_.loop.now())
                    .service;
     if (!service_)
-        return refuse_with(Answer::not_allowed,
-                           "no service for this port and no default_service");
+        return refuse_with(Answer::not_allowed, "no service for this port and no default_service");
     record_.service = {service_, &service_->name};
     // The near end says nothing more before it has an answer, and that comes with the target.
     if (service_->greets())

@@ -47,8 +47,9 @@ Head read_head(std::span<const std::byte> bytes, uint8_t kind, size_t least, siz
 }  // namespace
 
 std::string encode(const Opening& opening) {
-    expect(!opening.path.empty() && opening.path.size() <= hops_max, "a path is neither empty nor "
-                                                                     "endless");
+    expect(!opening.path.empty() && opening.path.size() <= hops_max,
+           "a path is neither empty nor "
+           "endless");
     std::string out = head(opening_kind, 2 + opening.path.size() * sizeof(Id));
     put_16(out, opening.port);
     for (const Id& id : opening.path) out.append(id.begin(), id.end());

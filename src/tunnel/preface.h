@@ -5,8 +5,8 @@
 //
 //     'P' 'X' 'F' 'Y'  version  kind  length (2)  body
 //
-//     kind 1, opening:  port (2), then 16 bytes for each proxify that it has passed, the first first
-//     kind 2, answer:   one byte
+//     kind 1, opening:  port (2), then 16 bytes for each proxify that it has passed, the first
+//     first kind 2, answer:   one byte
 //
 // Nobody is told an address: a tunnel leads to the host at its end and no farther.
 #pragma once

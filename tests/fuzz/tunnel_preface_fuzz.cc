@@ -33,8 +33,7 @@ static void hold(std::span<const std::byte> bytes,
         if (before != State::incomplete) expect(part.state == before, "a verdict stays");
         before = part.state;
     }
-    if (bytes.size() <= size_max + 1)
-        expect(before == whole.state, "the last part is the whole");
+    if (bytes.size() <= size_max + 1) expect(before == whole.state, "the last part is the whole");
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

@@ -11,3 +11,10 @@ TEST_CASE("five minutes of docs/elements.md end with an element of one's own", "
     NEEDS_PROGRAM("curl");
     follow_page({ns, ECHO_SERVER}, "docs/elements.md", "Five minutes");
 }
+
+TEST_CASE(
+    "five minutes of docs/mesh.md end with two hosts whose traffic is encrypted [M-01][M-14]") {
+    IN_NAMESPACE(ns);
+    for (const char* program : {"nc", "unshare", "nsenter", "ip"}) NEEDS_PROGRAM(program);
+    follow_page({ns, ECHO_SERVER}, "docs/mesh.md", "Two hosts in five minutes");
+}

@@ -6,6 +6,8 @@
 
 #include "cli/doors.h"
 #include "config/config.h"
+#include "support/certificates.h"
+#include "support/temp_dir.h"
 
 using namespace proxify;
 
@@ -125,4 +127,68 @@ TEST_CASE("what is wrong with a door's flags is told apart") {
         CAPTURE(error);
         CHECK(error.contains(what));
     }
+}
+
+TEST_CASE("mesh makes a tunnel, both its doors and a service for each [M-19]") {
+    const test::TempDir folder;
+    const test::Authority ca("mesh CA");
+    const auto leaf = ca.leaf();
+    const std::string name = folder / "host1", authority = folder / "ours";
+    test::write_file(authority + ".pem", ca.certificate());
+    test::write_file(name + ".pem", leaf.certificate);
+    test::write_file(name + ".key", leaf.key);
+    auto mesh = [&](std::vector<const char*> more) {
+        std::vector<const char*> words{"mesh", "--ca", authority.c_str(), "--cert", name.c_str()};
+        words.insert(words.end(), more.begin(), more.end());
+        return words;
+    };
+    auto config = made(mesh({}));
+    REQUIRE(config.tunnel);
+    CHECK(config.tunnel->identity.key.name == name + ".key");
+    REQUIRE(config.captures.size() == 2);
+    CHECK(config.captures[0].type == config::CaptureType::connect);
+    CHECK(config.captures[0].listen == std::vector<uint16_t>{18000});
+    CHECK(config.captures[0].address == Ip::parse("127.0.0.1"));
+    CHECK(config.captures[0].service == "mesh-out");
+    CHECK(config.captures[1].type == config::CaptureType::tunnel);
+    CHECK(config.captures[1].listen == std::vector<uint16_t>{18001});
+    CHECK(config.captures[1].service == "mesh-in");
+    REQUIRE(config.services.size() == 2);
+    CHECK(config.services[0].goes_through_tunnel());
+    CHECK(config.services[0].timeouts.connect == 3s);
+    CHECK_FALSE(config.services[1].goes_through_tunnel());
+    CHECK(config.admin.socket == "/run/proxify/mesh.sock");
+
+    config = made(mesh({"--cidr",         "2001:db8::/32",
+                        "--cidr",         "203.0.113.0/24",
+                        "--listen",       "19000",
+                        "--tunnel-port",  "19001",
+                        "--address",      "198.51.100.7",
+                        "--dial-address", "203.0.113.9",
+                        "--server-name",  "mesh",
+                        "--allowed-name", "mesh",
+                        "--ports",        "80,8000-8010",
+                        "--fallback",     "plain",
+                        "--max-hops",     "2",
+                        "--cgroup",       "/sys/fs/cgroup/a",
+                        "--show-events"}));
+    CHECK(config.captures[0].listen == std::vector<uint16_t>{19000});
+    CHECK_FALSE(config.captures[0].address);
+    CHECK(config.captures[0].destinations.size() == 2);
+    CHECK(config.captures[0].cgroup == "/sys/fs/cgroup/a");
+    CHECK(config.captures[0].events);
+    CHECK(config.captures[1].listen == std::vector<uint16_t>{19001});
+    CHECK(config.captures[1].address == Ip::parse("198.51.100.7"));
+    CHECK(config.tunnel->port == 19001);
+    CHECK(config.tunnel->address == Ip::parse("203.0.113.9"));
+    CHECK(config.tunnel->server_name == "mesh");
+    CHECK(config.tunnel->allowed_names == std::vector<std::string>{"mesh"});
+    CHECK(config.tunnel->ports == std::vector<config::PortRange>{{80, 80}, {8000, 8010}});
+    CHECK(config.tunnel->fallback == config::Fallback::plain);
+    CHECK(config.tunnel->max_hops == 2);
+
+    CHECK(refused(mesh({"--fallback", "clear"})).contains("expected refuse or plain"));
+    CHECK(refused(mesh({"--max-hops", "many"})).contains("a number from 1 to 16"));
+    CHECK(refused(mesh({"--tunnel-port", "0"})).contains("--tunnel-port"));
+    CHECK(refused({"mesh", "--cert", "/nowhere/node"}).contains("proxify cert leaf"));
 }

@@ -56,9 +56,9 @@ TEST_CASE("what is no opening is seen at its first wrong byte [M-18]") {
     }
     CHECK(state_of("GET / HTTP/1.1\r\n") == OpeningState::malformed);
     CHECK(state_of(encode(Answer::connected)) == OpeningState::malformed);
-    CHECK(state_of(std::string("PXFY\1\1\0\2", 8)) == OpeningState::malformed);     // no path
-    CHECK(state_of(std::string("PXFY\1\1\0\x13", 8)) == OpeningState::malformed);   // half an id
-    CHECK(state_of(std::string("PXFY\1\1\xff\xf2", 8)) == OpeningState::malformed); // endless
+    CHECK(state_of(std::string("PXFY\1\1\0\2", 8)) == OpeningState::malformed);      // no path
+    CHECK(state_of(std::string("PXFY\1\1\0\x13", 8)) == OpeningState::malformed);    // half an id
+    CHECK(state_of(std::string("PXFY\1\1\xff\xf2", 8)) == OpeningState::malformed);  // endless
     std::string no_port = good;
     no_port[9] = 0;
     CHECK(state_of(no_port.substr(0, 10)) == OpeningState::malformed);
