@@ -206,7 +206,17 @@ void describe_bytes(const Service& service, Page& page) {
     if (service.cache) page.line("cache", describe(*service.cache));
 }
 
+/// "www.example.org, *.example.org", or how many there are when they are many.
+std::string describe_names(const std::vector<std::string>& names) {
+    constexpr size_t listed_max = 8;
+    if (names.size() > listed_max) return count_text(names.size(), "name");
+    std::string out;
+    for (const auto& name : names) out += (out.empty() ? "" : ", ") + name;
+    return out;
+}
+
 void describe_settings(const Service& service, Page& page) {
+    if (!service.sni.empty()) page.line("sni", describe_names(service.sni));
     if (service.balance != Balance::round_robin)
         page.line("balance", service.hash_balance_factor == 0
                                  ? std::string(name_of(service.balance, balance_names))
