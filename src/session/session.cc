@@ -18,6 +18,7 @@ Session::Session(Surroundings& around, uint64_t id, capture::Arrival arrival,
       service_(std::move(service)),
       opened_(around.loop.now()),
       is_captured_(capture::is_capture(arrival.door)),
+      is_uncounted_(is_captured_ || is_nobodys_yet()),
       knows_original_(arrival.knows_original),
       may_be_ours_(arrival.may_be_ours),
       client_(around.loop, std::move(arrival.socket)) {
@@ -25,17 +26,27 @@ Session::Session(Surroundings& around, uint64_t id, capture::Arrival arrival,
     record_.client = arrival.client;
     record_.original_dst = arrival.original_dst;
     if (is_captured_) record_.door = capture::name_of(arrival.door);
-    if (service_) record_.service = {service_, &service_->name};
+    if (service_ && !is_nobodys_yet()) record_.service = {service_, &service_->name};
 }
 
 Task<> Session::live() {
-    count_begin();
+    const bool asks_name = is_nobodys_yet();
+    if (!asks_name) count_begin();
     record_.ending = co_await carry();
+    if (asks_name || (service_ && (service_->greets() || service_->introduces())))
+        co_await let_go_of_streams();
+    if (is_nobodys_yet()) belong_to(nullptr);
     if (exchange_ && record_.ending.party == Party::policy)
         exchange_->lead.give_up(cache::Loss::closed);
     record_.duration = around_.loop.now() - opened_;
     count_end();
     around_.log.session(std::move(record_));
+}
+
+void Session::belong_to(std::shared_ptr<const routing::Service> service) {
+    service_ = std::move(service);
+    if (service_) record_.service = {service_, &service_->name};
+    count_begin();
 }
 
 /// The life of a connection. Each step goes on with what the one before it made, or says how the
@@ -76,6 +87,15 @@ Task<Ending> Session::carry() {
     co_return ending;
 }
 
+/// Who is read before bytes are relayed may still be when the session ends without a relay.
+Task<> Session::let_go_of_streams() {
+    client_.stop();
+    co_await client_.quiet();
+    if (!target_) co_return;
+    target_->stop();
+    co_await target_->quiet();
+}
+
 /// The service's elements, as this session's own.
 void Session::begin_chain() {
     if (!service_->filters) return;
@@ -92,7 +112,7 @@ Ending Session::let_in() {
 
     const uint16_t port = record_.original_dst.port;
     const auto limits = service_->limits_at(
-        port, is_captured_ ? std::optional<uint16_t>(port) : around_.uncounted_port);
+        port, is_uncounted_ ? std::optional<uint16_t>(port) : around_.uncounted_port);
     if (limits == access::SourceLimits{}) return {};
     place_ = std::make_unique<access::Sources::Place>();
     switch (service_->sources->enter(record_.client.ip, limits, opened_, *place_)) {
