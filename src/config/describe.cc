@@ -267,6 +267,7 @@ std::string describe(const TargetTls& tls) {
 }
 
 void describe_settings(const Service& service, Page& page) {
+    if (!service.sni.empty()) page.line("sni", describe_words(service.sni));
     if (service.balance != Balance::round_robin)
         page.line("balance", service.hash_balance_factor == 0
                                  ? std::string(name_of(service.balance, balance_names))

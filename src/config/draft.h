@@ -26,6 +26,7 @@ struct DraftService {
     AccessAt access_at;
     std::vector<Position> filters_at;  ///< one for each of service.filters
     Position tls_at, target_tls_at;
+    std::vector<Position> sni_at;  ///< one for each of service.sni
     Position name_at;
     std::optional<Position> no_ports_at;  ///< nothing is listed, and nothing was misread either
 };

@@ -24,7 +24,7 @@ static constexpr std::string_view service_keys[] = {
     "health",     "timeouts", "tries",     "max_connections", "queue",       "slow_start",
     "ejection",   "panic",    "relay",     "on_down",         "when_down",   "allow",
     "deny",       "on_deny",  "limits",    "count_ports",     "transparent", "filters",
-    "chunk_size", "cache",    "tls",       "target_tls"};
+    "chunk_size", "cache",    "tls",       "target_tls",      "sni"};
 static constexpr std::string_view target_keys[] = {"address", "weight", "priority", "backup",
                                                    "max_connections"};
 static constexpr std::string_view health_keys[] = {

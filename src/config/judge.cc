@@ -35,14 +35,98 @@ void check_default_service(const Draft& draft, Problems& problems) {
                  near.empty() ? "" : format("did you mean \"{}\"?", near));
 }
 
-/// Who took a port, at one of its addresses or at all of them.
+/// Who took a port, at one of its addresses or at all of them; of several the last one.
 struct Claim {
     const DraftService* by = nullptr;
     Position at;
+    uint32_t sharers = 0;  ///< of Sharing: who has it so far
 };
 
 /// Ports times addresses, in the whole file: each is an entry in a table of the kernel.
 constexpr size_t addressed_ports_max = 262'144;
+
+Position place_of(const DraftService& draft_service, uint16_t port) {
+    const auto& ports = draft_service.service.ports;
+    for (size_t i = 0; i < ports.size(); ++i)
+        if (ports[i].first <= port && port <= ports[i].last) return draft_service.ports_at[i];
+    return draft_service.name_at;
+}
+
+/// Services on one port at the same addresses are told apart by the names that clients ask for.
+/// Ports mostly come in ranges that the same services share, so it is judged once for each set.
+class Sharing {
+  public:
+    /// Those who share once `draft_service` comes to `sharers`. Nothing, and a complaint the first
+    /// time, when it cannot.
+    std::optional<uint32_t> join(uint32_t sharers, const DraftService& draft_service, uint16_t port,
+                                 Problems& problems) {
+        auto [known, is_new] = joined_.try_emplace({sharers, &draft_service});
+        if (is_new) known->second = make(sharers, draft_service, port, problems);
+        return known->second;
+    }
+
+  private:
+    using Names = std::unordered_map<std::string_view, const DraftService*>;
+    /// A set: another one, and a service that joined it.
+    struct Set {
+        uint32_t before = 0;
+        const DraftService* joined = nullptr;
+        std::optional<Names> names;  ///< unset once a larger set has taken them over
+        const DraftService* nameless = nullptr;
+    };
+
+    Names take_names(uint32_t of) {
+        if (sets_[of].names) return *std::exchange(sets_[of].names, std::nullopt);
+        Names names;
+        for (; of != 0; of = sets_[of].before)
+            for (const auto& name : sets_[of].joined->service.sni)
+                names.emplace(name, sets_[of].joined);
+        return names;
+    }
+
+    std::optional<uint32_t> make(uint32_t sharers, const DraftService& draft_service, uint16_t port,
+                                 Problems& problems) {
+        const auto& service = draft_service.service;
+        const DraftService* nameless = sets_[sharers].nameless;
+        if (service.sni.empty() && nameless) {
+            problems.add(place_of(draft_service, port),
+                         format("ports: port {} is already in service \"{}\", at {}, and neither "
+                                "has an sni",
+                                port, nameless->service.name, place(place_of(*nameless, port))),
+                         "of services that share a port, one may take the clients that no other "
+                         "has the name of");
+            return {};
+        }
+        auto names = take_names(sharers);
+        for (size_t i = 0; i < service.sni.size(); ++i) {
+            auto [first, is_new] = names.emplace(service.sni[i], &draft_service);
+            if (is_new || first->second == &draft_service) continue;
+            problems.add(draft_service.sni_at[i],
+                         format("sni: \"{}\" is already a name of service \"{}\", and both have "
+                                "port {}",
+                                service.sni[i], first->second->service.name, port));
+            return {};
+        }
+        // It comes before the name is known.
+        const auto* other = sets_[sharers].joined;
+        if (other && other->service.accept_proxy != service.accept_proxy) {
+            problems.add(place_of(draft_service, port),
+                         format("ports: port {} is already in service \"{}\", whose accept_proxy "
+                                "is another",
+                                port, other->service.name),
+                         "services that share a port by sni have the same accept_proxy");
+            return {};
+        }
+        sets_.push_back({.before = sharers,
+                         .joined = &draft_service,
+                         .names = std::move(names),
+                         .nameless = service.sni.empty() ? &draft_service : nameless});
+        return static_cast<uint32_t>(sets_.size() - 1);
+    }
+
+    std::vector<Set> sets_{{.names = Names{}}};  ///< the first is of nobody
+    std::map<std::pair<uint32_t, const DraftService*>, std::optional<uint32_t>> joined_;
+};
 
 class Claims {
   public:
@@ -53,6 +137,7 @@ class Claims {
     bool has_room_for(size_t more) const {
         return by_address_.size() + more <= addressed_ports_max;
     }
+    Sharing& sharing() { return sharing_; }
     const Claim* any_of(uint16_t port) const {
         if (everywhere_[port].by) return &everywhere_[port];
         auto found = by_address_.lower_bound({port, Prefix{.ip = {}, .length = 0}});
@@ -64,21 +149,26 @@ class Claims {
   private:
     std::vector<Claim> everywhere_ = std::vector<Claim>(65536);
     std::map<std::pair<uint16_t, Prefix>, Claim> by_address_;
+    Sharing sharing_;
 };
 
 /// Gives false, and complains, when somebody has it already.
-bool claim(Claim& claim, const DraftService& draft_service, Position at, uint16_t port,
+bool claim(Claims& claims, const DraftService& draft_service, Position at, uint16_t port,
            const Prefix* prefix, Problems& problems) {
-    if (!claim.by) {
-        claim = {&draft_service, at};
-        return true;
+    Claim& claim = claims.of(port, prefix);
+    const bool is_own = claim.by == &draft_service;
+    const bool by_name =
+        claim.by && !(claim.by->service.sni.empty() && draft_service.service.sni.empty());
+    if (!claim.by || (!is_own && by_name)) {
+        const auto sharers = claims.sharing().join(claim.sharers, draft_service, port, problems);
+        if (sharers) claim = {&draft_service, at, *sharers};
+        return sharers.has_value();
     }
     auto where = prefix ? format("port {} at {}", port, prefix->text()) : format("port {}", port);
-    problems.add(
-        at, claim.by == &draft_service
-                ? format("ports: {} is in this service twice, first at {}", where, place(claim.at))
-                : format("ports: {} is already in service \"{}\", at {}", where,
-                         claim.by->service.name, place(claim.at)));
+    problems.add(at, is_own ? format("ports: {} is in this service twice, first at {}", where,
+                                     place(claim.at))
+                            : format("ports: {} is already in service \"{}\", at {}", where,
+                                     claim.by->service.name, place(claim.at)));
     return false;
 }
 
@@ -96,8 +186,7 @@ void claim_ports(const DraftService& draft_service, Claims& claims, Problems& pr
              ++port)
             for (const Prefix* prefix : prefixes) {
                 auto number = static_cast<uint16_t>(port);
-                is_free = is_free && claim(claims.of(number, prefix), draft_service, at, number,
-                                           prefix, problems);
+                is_free = is_free && claim(claims, draft_service, at, number, prefix, problems);
             }
     }
 }
@@ -149,6 +238,18 @@ void check_access(const Access& access, const AccessAt& at, Problems& problems) 
         if (auto found = allowed.find(access.deny[i]); found != allowed.end())
             problems.add(at.deny[i], format("deny: \"{}\" is allowed too, at {}",
                                             access.deny[i].text(), place(found->second)));
+}
+
+void check_sni(const DraftService& draft_service, Problems& problems) {
+    std::map<std::string_view, Position> seen;
+    for (size_t i = 0; i < draft_service.service.sni.size(); ++i) {
+        const auto& name = draft_service.service.sni[i];
+        auto [first, is_new] = seen.emplace(name, draft_service.sni_at[i]);
+        if (!is_new)
+            problems.add(draft_service.sni_at[i],
+                         format("sni: \"{}\" is in this service twice, first at {}", name,
+                                place(first->second)));
+    }
 }
 
 std::string lower(std::string text) {
@@ -287,8 +388,8 @@ void judge(const Draft& draft, Problems& problems) {
         problems.add({}, "there is no [[service]], so there is nothing to do",
                      "a service looks like this:\n[[service]]\nname = \"web\"\nports = [5001, "
                      "\"5300-5399\"]\ntargets = [\"10.0.0.1:80\"]");
-    // Their numbers have 16 bits, and 0 is nobody's.
-    constexpr size_t services_max = 65535;
+    // Their numbers have 16 bits, 0 is nobody's, and one is for ports that are shared by name.
+    constexpr size_t services_max = 65534;
     if (draft.services.size() > services_max)
         problems.add(draft.services[services_max].name_at,
                      format("there are more than {} services", services_max),
@@ -301,8 +402,10 @@ void judge(const Draft& draft, Problems& problems) {
     check_original(draft, problems);
     check_tunnel(draft, problems);
     check_access(draft.config.access, draft.access_at, problems);
-    for (const auto& draft_service : draft.services)
+    for (const auto& draft_service : draft.services) {
         check_access(draft_service.service.access, draft_service.access_at, problems);
+        check_sni(draft_service, problems);
+    }
 }
 
 }  // namespace proxify::config

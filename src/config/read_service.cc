@@ -80,6 +80,25 @@ static void read_hash_balance_factor(Fields& fields, Service& service) {
             "take it out, or write balance = \"source-hash\"");
 }
 
+static void read_sni(Fields& fields, DraftService& draft) {
+    auto* value = fields.find("sni");
+    if (!value) return;
+    if (one_or_many(*value).empty())
+        return fields.expected(*value, "sni", R"(names like "www.example.org")",
+                               "without the key, clients of any name are served");
+    for (const auto& one : one_or_many(*value)) {
+        auto* text = one.as<std::string>();
+        if (!text) {
+            fields.expected(one, "sni", R"(a name like "www.example.org")");
+        } else if (auto name = read_server_name(*text); !name) {
+            fields.not_understood(one, "sni", name.error());
+        } else {
+            draft.service.sni.push_back(*std::move(name));
+            draft.sni_at.push_back(one.at);
+        }
+    }
+}
+
 DraftService read_service(const Value& value, const Table& table, Problems& problems) {
     Fields fields(table, service_section, problems);
     DraftService draft{.name_at = value.at};
@@ -126,6 +145,7 @@ DraftService read_service(const Value& value, const Table& table, Problems& prob
     if (auto* cache = fields.find("cache")) read_cache(*cache, service, problems);
     if (auto* tls = fields.find("tls")) read_tls(*tls, draft, problems);
     if (auto* tls = fields.find("target_tls")) read_target_tls(*tls, draft, problems);
+    read_sni(fields, draft);
     return draft;
 }
 

@@ -166,6 +166,25 @@ static bool looks_like_ipv4(std::string_view host) {
     return !last_label.empty() && std::ranges::all_of(last_label, is_digit);
 }
 
+Understood<std::string> read_server_name(std::string_view text) {
+    auto complaint = [&](std::string_view why) {
+        return std::unexpected(
+            Complaint{format("{} {}", quoted(text), why),
+                      R"(a name is "www.example.org", or "*.example.org" for any one label)"});
+    };
+    const auto host = text.starts_with("*.") ? text.substr(2) : text;
+    if (host.contains('*')) return complaint("has a * that is not its whole first label");
+    // RFC 6066, section 3: addresses are no names there.
+    if (host.contains(':') || looks_like_ipv4(host))
+        return complaint("is an address, for which no client asks by name");
+    if (!is_host_name(host)) return complaint("is no name of a host");
+    std::string name(text);
+    for (char& c : name)
+        if (c >= 'A' && c <= 'Z') c += 'a' - 'A';
+    if (name.ends_with('.')) name.pop_back();
+    return name;
+}
+
 static Understood<TargetSpec> read_service_target(std::string_view text) {
     auto complaint = [&](std::string_view why, std::string hint) {
         return std::unexpected(

@@ -45,6 +45,10 @@ Understood<Destination> read_destination(std::string_view text);
 /// "web", "web:80": the name of a container, and a port unless any will do.
 Understood<ContainerSpec> read_container(std::string_view text);
 
+/// "www.example.org", "*.example.org": a host that TLS clients ask for; in lower case and without a
+/// dot at the end.
+Understood<std::string> read_server_name(std::string_view text);
+
 /// "203.0.113.9:8888": what is wrong with it is told apart.
 Understood<Address> read_proxy(std::string_view text);
 

@@ -226,6 +226,11 @@ Result<report::Steering> report_steering(const routing::Snapshot& snapshot,
         if (!of_service) continue;
         out.services.push_back({service ? service->name : "", counters_of(*of_service)});
     }
+    // Ports that services share by name are counted together.
+    if (std::ranges::any_of(snapshot.services(),
+                            [](const auto& one) { return one && !one->spec.sni.empty(); }))
+        if (auto shared = steering.counters(steering::by_name))
+            out.services.push_back({steering::by_name, counters_of(*shared)});
     return out;
 }
 

@@ -65,6 +65,21 @@ std::string called(const std::string& service) {
     return service.empty() ? "no service" : "service " + service;
 }
 
+/// "web (www.example.org, *.example.org), rest (other names)"
+std::string told_apart(const routing::Names& names) {
+    constexpr size_t listed_max = 8;
+    const auto& services = names.services();
+    std::string out;
+    for (size_t i = 0; i < services.size() && i < listed_max; ++i) {
+        std::string words;
+        for (const auto& name : services[i]->spec.sni) words += (words.empty() ? "" : ", ") + name;
+        out += format("{}{} ({})", out.empty() ? "" : ", ", services[i]->name,
+                      words.empty() ? "other names, and none" : words);
+    }
+    if (services.size() > listed_max) out += format(" and {} more", services.size() - listed_max);
+    return out;
+}
+
 /// The way of a SYN through the program, as far as it went. Its own word says where it left.
 enum class Reached { ports, own_dials, addresses, lists, state, rates, listener };
 
@@ -111,6 +126,8 @@ std::string_view to_text(Outcome outcome) {
             return "queued";
         case Outcome::reset_after_accept:
             return "reset-after-accept";
+        case Outcome::up_to_its_name:
+            return "up-to-its-name";
         case Outcome::refused:
             return "refused";
         case Outcome::dropped:
@@ -163,8 +180,9 @@ bool Walk::pass_kernel(const steering::Explained& found) {
     if (at == Reached::ports) return find("steering", format("{} (port {})", found.meaning, port));
     if (at == Reached::own_dials || at == Reached::addresses)
         return find("steering", format("port {} is in proxy_ports; {}", port, found.meaning));
-    find("steering", format("port {} is in proxy_ports; at {} it belongs to {}", port,
-                            destination().ip.text(), called(found.service)));
+    find("steering", format("port {} is in proxy_ports; at {} {}", port, destination().ip.text(),
+                            found.is_by_name ? "services share it by name"
+                                             : "it belongs to " + called(found.service)));
 
     const auto access = access_words(service);
     if (at == Reached::lists) return turn_away("access", access, found.landing);
@@ -175,9 +193,9 @@ bool Walk::pass_kernel(const steering::Explained& found) {
         if (found.landing == Landing::host) return find("state", std::move(words));
         return turn_away("state", std::move(words), found.landing);
     }
-    find("state", down_words(service));
+    if (!found.is_by_name) find("state", down_words(service));
 
-    const int rate = service ? service->spec.limits.source_rate : 0;
+    const int rate = service && service->spec.sni.empty() ? service->spec.limits.source_rate : 0;
     if (at == Reached::rates)
         return turn_away("rate", format("{}: {} in a second", found.meaning, rate), found.landing);
     if (rate != 0)
@@ -227,6 +245,21 @@ void Walk::accepted() {
                      is_steered && !scene_.snapshot.has_port(destination().port)
                          ? ", and there is no default_service"
                          : ""));
+        return;
+    }
+    if (service->names) {
+        out_.service.clear();
+        const auto words = access_words(nullptr);
+        if (!service->admits(client())) {
+            reset("access", words);
+            return;
+        }
+        if (!scene_.steering) find("access", words);
+        decide(
+            "service",
+            format("the name in the client's TLS hello decides: {}", told_apart(*service->names)),
+            Outcome::up_to_its_name,
+            "the connection is accepted; what it asks for in its TLS hello decides the rest");
         return;
     }
     out_.service = service->name;

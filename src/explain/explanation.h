@@ -20,6 +20,7 @@ enum class Outcome {
     joined,               ///< accepted, and joined to a target
     queued,               ///< accepted, and in line for a seat
     reset_after_accept,   ///< accepted, then reset
+    up_to_its_name,       ///< accepted, and the name in its TLS hello decides
     refused,              ///< proxify's rules have it answered with a reset
     dropped,              ///< not answered
     local_listener,       ///< somebody else on this host answers

@@ -16,6 +16,15 @@ void Chunk::park() {
     std::exchange(ring_, nullptr)->provide(buffer_);
 }
 
+Chunk Chunk::copy_of(std::span<const std::byte> bytes) {
+    Chunk chunk;
+    chunk.parked_ = std::make_unique_for_overwrite<std::byte[]>(bytes.size());
+    std::memcpy(chunk.parked_.get(), bytes.data(), bytes.size());
+    chunk.begin_ = chunk.parked_.get();
+    chunk.resize(bytes.size());
+    return chunk;
+}
+
 Stream::Stream(Loop& loop, Socket socket) : loop_(loop), handle_(socket.release()) {
     receive_op_.stream = writable_op_.stream = this;
     receive_op_.on_event = [](Completion& op, Event event) {

@@ -80,6 +80,9 @@ class Chunk {
         if (ring_) ring_->provide(buffer_);
     }
 
+    /// In memory of its own.
+    static Chunk copy_of(std::span<const std::byte> bytes);
+
     std::span<const std::byte> bytes() const { return {begin_, size_}; }
     bool empty() const { return size_ == 0; }
     void resize(size_t size) { size_ = static_cast<uint32_t>(size); }

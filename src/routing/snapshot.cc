@@ -224,12 +224,13 @@ std::shared_ptr<const Snapshot> Snapshot::build(config::Config config, const Res
     if (config.default_service)
         snapshot->default_ = snapshot->services_[*config.default_service + 1];
 
+    snapshot->add_routes();
     for (const auto& capture : config.captures)
         for (const auto& service : snapshot->services_)
             if (service && service->name == capture.service)
-                for (uint16_t port : capture.listen) snapshot->captured_[port] = service;
-
-    snapshot->add_routes();
+                for (uint16_t port : capture.listen)
+                    snapshot->captured_[port] = snapshot->way_to(service);
+    if (snapshot->default_) snapshot->otherwise_ = snapshot->way_to(snapshot->default_);
     if (before) {
         for (const auto& [port, retired] : before->retired_)
             if (retired.until > now && snapshot->route_[port] == 0)
@@ -241,21 +242,88 @@ std::shared_ptr<const Snapshot> Snapshot::build(config::Config config, const Res
     return snapshot;
 }
 
+/// Services that share ports, each set of them once: many ports have the same.
+class Snapshot::Sets {
+  public:
+    explicit Sets(Snapshot& snapshot) : snapshot_(snapshot) {}
+
+    /// `set` and a service more; 0 is the set of nobody.
+    uint32_t with(uint32_t set, uint32_t service) {
+        auto [known, is_new] = joined_.try_emplace({set, service}, sets_.size());
+        if (is_new) sets_.push_back({.before = set, .service = service});
+        return known->second;
+    }
+    /// What leads to these services: one alone that has no names does so itself.
+    uint32_t number_of(uint32_t set) {
+        if (set == 0) return 0;
+        auto& known = sets_[set].number;
+        if (known != 0) return known;
+        std::vector<std::shared_ptr<const Service>> services;
+        for (uint32_t one = set; one != 0; one = sets_[one].before)
+            services.push_back(snapshot_.services_[sets_[one].service]);
+        std::ranges::reverse(services);
+        if (services.size() == 1 && services[0]->spec.sni.empty())
+            known = sets_[set].service;
+        else
+            known = snapshot_.add_names(std::move(services));
+        return known;
+    }
+
+  private:
+    struct Set {
+        uint32_t before = 0, service = 0, number = 0;
+    };
+    Snapshot& snapshot_;
+    std::vector<Set> sets_{Set{}};
+    std::map<std::pair<uint32_t, uint32_t>, uint32_t> joined_;
+};
+
+uint32_t Snapshot::add_names(std::vector<std::shared_ptr<const Service>> services) {
+    config::Service spec;
+    spec.accept_proxy = services[0]->spec.accept_proxy;  // all have the same
+    std::shared_ptr<Service> way(new Service{
+        {}, spec, balance::Pool({}, {}, std::make_shared<balance::Admission>()), {}, {}});
+    way->common_list = common_list_;
+    way->stats = unserved_;
+    way->names = std::make_shared<Names>(std::move(services));
+    by_number_.push_back(std::move(way));
+    return static_cast<uint32_t>(by_number_.size() - 1);
+}
+
+/// For doors that lead to one service, whatever its ports are.
+std::shared_ptr<const Service> Snapshot::way_to(const std::shared_ptr<const Service>& service) {
+    return service->spec.sni.empty() ? service : by_number_[add_names({service})];
+}
+
 void Snapshot::add_routes() {
+    Sets sets(*this);
+    by_number_ = services_;
     for (size_t i = 1; i < services_.size(); ++i) {
         const auto& spec = services_[i]->spec;
-        const auto number = static_cast<uint16_t>(i);
+        const auto number = static_cast<uint32_t>(i);
         for (auto [first, last] : spec.ports) {
             for (uint32_t port = first; port <= last; ++port) {
-                if (spec.addresses.empty()) route_[port] = number;
+                if (spec.addresses.empty()) route_[port] = sets.with(route_[port], number);
                 for (const auto& prefix : spec.addresses)
                     written_[static_cast<uint16_t>(port)].emplace_back(prefix, number);
             }
         }
         port_count_ += spec.port_count();
     }
-    for (const auto& [port, entries] : written_)
-        by_address_[port] = PrefixMap<uint16_t>(entries, /*others=*/route_[port]);
+    for (uint32_t& number : route_) number = sets.number_of(number);
+    for (auto& [port, entries] : written_) {
+        std::ranges::sort(entries);  // those of one prefix side by side, in the file's order
+        size_t kept = 0;
+        for (auto& [prefix, number] : entries) {
+            const bool is_same = kept > 0 && entries[kept - 1].first == prefix;
+            const uint32_t set = sets.with(is_same ? entries[kept - 1].second : 0, number);
+            if (!is_same) ++kept;
+            entries[kept - 1] = {prefix, set};
+        }
+        entries.resize(kept);
+        for (auto& [prefix, number] : entries) number = sets.number_of(number);
+        by_address_[port] = PrefixMap<uint32_t>(entries, /*others=*/route_[port]);
+    }
 }
 
 /// Ports of `before` that are gone, or some of their addresses are.
@@ -274,8 +342,8 @@ void Snapshot::retire(const Snapshot& before, Time until) {
         std::vector<PrefixMap<std::shared_ptr<const Service>>::Entry> entries;
         if (auto found = before.written_.find(port); found != before.written_.end())
             for (const auto& [prefix, number] : found->second)
-                entries.emplace_back(prefix, before.services_[number]);
-        retired_[port] = {{std::move(entries), before.services_[before.route_[port]]}, until};
+                entries.emplace_back(prefix, before.by_number_[number]);
+        retired_[port] = {{std::move(entries), before.by_number_[before.route_[port]]}, until};
     }
 }
 
@@ -294,8 +362,8 @@ Route Snapshot::route(const Address& dialled, bool is_steered, Time now,
     // port was added by hand. Or it waited in the queue while its port was removed.
     if (retired && (is_listed || !is_added_by_hand(dialled.port)))
         return {std::move(retired), By::retired};
-    if (is_listed || !default_) return {};
-    return {default_, By::otherwise};
+    if (is_listed || !otherwise_) return {};
+    return {otherwise_, By::otherwise};
 }
 
 void Snapshot::retire_captures(const Snapshot& before, const config::Config& config, Time now) {
@@ -316,7 +384,7 @@ Route Snapshot::route_captured(uint16_t listener_port, const Address& original_d
         return {gone->second.service, By::retired};
     if (const auto& service = find(original_dst)) return {service, By::listed};
     if (auto retired = find_retired(original_dst, now)) return {std::move(retired), By::retired};
-    if (default_) return {default_, By::otherwise};
+    if (otherwise_) return {otherwise_, By::otherwise};
     return {};
 }
 
@@ -327,7 +395,7 @@ access::SourceLimits Service::limits_at(uint16_t dialled_port,
             .rate = kernel_counts ? 0 : static_cast<uint32_t>(spec.limits.source_rate)};
 }
 
-uint16_t Snapshot::number_of(const Address& dialled) const {
+uint32_t Snapshot::number_of(const Address& dialled) const {
     auto found = by_address_.find(dialled.port);
     return found == by_address_.end() ? route_[dialled.port] : found->second.at(dialled.ip);
 }

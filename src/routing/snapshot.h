@@ -23,6 +23,7 @@
 #include "base/prefix_map.h"
 #include "cache/store.h"
 #include "config/config.h"
+#include "routing/names.h"
 #include "routing/orders.h"
 #include "stats/ports.h"
 #include "stats/service.h"
@@ -62,9 +63,12 @@ struct Service {
     /// Clients whose TLS handshake is under way, those of earlier configurations too; see `tls`.
     std::shared_ptr<std::atomic<int>> handshakes = {};
     std::shared_ptr<const Tunnel> tunnel = {};            ///< null unless it goes through it
+    /// Set for what is no service but the way to some: they are told apart by the name that a
+    /// client asks for, and this has no name, no targets and nothing to count.
+    std::shared_ptr<const Names> names = {};
 
     /// Something comes before the client's own bytes.
-    bool greets() const { return tls || !spec.accept_proxy.empty() || !spec.sni.empty(); }
+    bool greets() const { return tls || !spec.accept_proxy.empty() || names; }
     /// Something goes to a target before them.
     bool introduces() const { return tunnel || target_tls || spec.send_proxy; }
 
@@ -92,7 +96,7 @@ struct Route {
         otherwise,  ///< the default service, if there is one
         nobody,     ///< no service
     };
-    std::shared_ptr<const Service> service = {};  ///< may be null
+    std::shared_ptr<const Service> service = {};  ///< may be null, or lead further: see `names`
     By by = By::nobody;
 };
 
@@ -120,9 +124,10 @@ class Snapshot {
     Route route_captured(uint16_t listener_port, const Address& original_dst, Time now) const;
 
     /// The service for what a client dialled; null when there is none. Of those that share a port
-    /// the one with the longest prefix around the address, else the one without addresses.
+    /// the one with the longest prefix around the address, else the one without addresses. Where
+    /// names decide, it is what leads on to the services.
     const std::shared_ptr<const Service>& find(const Address& dialled) const {
-        return services_[by_address_.empty() ? route_[dialled.port] : number_of(dialled)];
+        return by_number_[by_address_.empty() ? route_[dialled.port] : number_of(dialled)];
     }
     /// Whether any service has the port, be it at other addresses.
     bool has_port(uint16_t port) const { return route_[port] != 0 || by_address_.contains(port); }
@@ -142,7 +147,7 @@ class Snapshot {
     const std::shared_ptr<const Tunnel>& tunnel() const { return tunnel_; }
 
     const config::Config& config() const { return config_; }
-    /// All services; the first is null, so that route_ may say "none" with 0.
+    /// All services; the first is null.
     const std::vector<std::shared_ptr<const Service>>& services() const { return services_; }
     size_t port_count() const { return port_count_; }
 
@@ -155,18 +160,24 @@ class Snapshot {
         PrefixMap<std::shared_ptr<const Service>> services;
         Time until;
     };
+    class Sets;
     void add_routes();
+    uint32_t add_names(std::vector<std::shared_ptr<const Service>> services);
+    std::shared_ptr<const Service> way_to(const std::shared_ptr<const Service>& service);
     void retire(const Snapshot& before, Time until);
     void retire_captures(const Snapshot& before, const config::Config& config, Time now);
-    uint16_t number_of(const Address& dialled) const;
+    uint32_t number_of(const Address& dialled) const;
 
     config::Config config_;
     std::vector<std::shared_ptr<const Service>> services_;
-    std::array<uint16_t, 65536> route_{};  ///< index into services_, for all addresses
+    /// The same, and then what leads to those that are told apart by names.
+    std::vector<std::shared_ptr<const Service>> by_number_;
+    std::array<uint32_t, 65536> route_{};  ///< index into by_number_, for all addresses; 0: none
     /// The same for ports that have services at certain addresses: what is written, and by address.
-    std::unordered_map<uint16_t, std::vector<PrefixMap<uint16_t>::Entry>> written_;
-    std::unordered_map<uint16_t, PrefixMap<uint16_t>> by_address_;
+    std::unordered_map<uint16_t, std::vector<PrefixMap<uint32_t>::Entry>> written_;
+    std::unordered_map<uint16_t, PrefixMap<uint32_t>> by_address_;
     std::shared_ptr<const Service> default_;
+    std::shared_ptr<const Service> otherwise_;  ///< the same, or what leads to it
     /// By port of the listener: captures that name a service.
     std::unordered_map<uint16_t, std::shared_ptr<const Service>> captured_;
     /// The same for captures that are gone: clients may still wait at their listeners.

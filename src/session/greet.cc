@@ -11,10 +11,13 @@ namespace proxify::session {
 using namespace io;
 
 Task<Ending> Session::greet() {
+    if (is_nobodys_yet())
+        if (Ending failed = co_await ask_name(); !failed.is_normal()) co_return failed;
     if (Ending denied = let_in(); !denied.is_normal()) co_return denied;
     if (service_->tls)
         if (Ending failed = co_await shake_hands_with_client(); !failed.is_normal())
             co_return failed;
+    client_.hold();  // what it says next waits until there is somebody to hear it
     co_return Ending{};
 }
 

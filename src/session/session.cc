@@ -18,6 +18,7 @@ Session::Session(Surroundings& around, uint64_t id, capture::Arrival arrival,
       service_(std::move(service)),
       opened_(around.loop.now()),
       is_captured_(capture::is_capture(arrival.door)),
+      is_uncounted_(is_captured_ || is_nobodys_yet()),
       knows_original_(arrival.knows_original),
       may_be_ours_(arrival.may_be_ours),
       client_(around.loop, std::move(arrival.socket)) {
@@ -25,13 +26,13 @@ Session::Session(Surroundings& around, uint64_t id, capture::Arrival arrival,
     record_.client = arrival.client;
     record_.original_dst = arrival.original_dst;
     if (is_captured_) record_.door = capture::name_of(arrival.door);
-    if (service_) record_.service = {service_, &service_->name};
+    if (service_ && !is_nobodys_yet()) record_.service = {service_, &service_->name};
     if (arrival.door == capture::Door::tunnel) passage_ = std::make_unique<Passage>();
 }
 
 Task<> Session::live() {
     if (passage_) passage_->came = co_await leave_tunnel();
-    count_begin();
+    if (!is_nobodys_yet()) count_begin();
     record_.ending = co_await carry();
     // A stream that was listened to before there was a relay has a receive in the kernel still.
     client_.stop();
@@ -40,11 +41,18 @@ Task<> Session::live() {
         target_->stop();
         co_await target_->quiet();
     }
+    if (is_nobodys_yet()) belong_to(nullptr);
     if (exchange_ && record_.ending.party == Party::policy)
         exchange_->lead.give_up(cache::Loss::closed);
     record_.duration = around_.loop.now() - opened_;
     count_end();
     around_.log.session(std::move(record_));
+}
+
+void Session::belong_to(std::shared_ptr<const routing::Service> service) {
+    service_ = std::move(service);
+    if (service_) record_.service = {service_, &service_->name};
+    count_begin();
 }
 
 /// The life of a connection. Each step goes on with what the one before it made, or says how the
@@ -105,7 +113,7 @@ Ending Session::let_in() {
 
     const uint16_t port = record_.original_dst.port;
     const auto limits = service_->limits_at(
-        port, is_captured_ ? std::optional<uint16_t>(port) : around_.uncounted_port);
+        port, is_uncounted_ ? std::optional<uint16_t>(port) : around_.uncounted_port);
     if (limits == access::SourceLimits{}) return {};
     place_ = std::make_unique<access::Sources::Place>();
     switch (service_->sources->enter(record_.client.ip, limits, opened_, *place_)) {

@@ -20,6 +20,10 @@
 #include "stats/service.h"
 #include "telemetry/log.h"
 
+namespace proxify::hello {
+class Reader;
+}
+
 namespace proxify::session {
 
 /// What a session needs of the worker it lives on. Outlives every session.
@@ -79,6 +83,13 @@ class Session {
     /// Meets a client who says something about itself first, and lets it in.
     [[gnu::noinline]] io::Task<Ending> greet();
     [[gnu::noinline]] io::Task<Ending> shake_hands_with_client();
+    // Where services share a port; ask_name.cc.
+    [[gnu::noinline]] io::Task<Ending> ask_name();
+    [[gnu::noinline]] io::Task<Ending> read_hello(hello::Reader& reader, Duration patience);
+    /// From here on it is a session of this service, or of none, and counted as one.
+    void belong_to(std::shared_ptr<const routing::Service> service);
+    /// What its port leads to is shared, and it is not known yet whose it is.
+    bool is_nobodys_yet() const { return service_ && service_->names; }
     /// Tells a target that was reached what it is to know first. Without an end before `until`,
     /// this is one.
     [[gnu::noinline]] io::Task<Ending> introduce(const balance::Target& target, Time until);
@@ -129,8 +140,10 @@ class Session {
     telemetry::SessionRecord record_;
     std::shared_ptr<const routing::Service> service_;
     Time opened_;
-    bool is_captured_, knows_original_, may_be_ours_;  ///< see capture::Arrival
-    bool enters_tunnel_ = false;                       ///< what is being dialled is its far end
+    bool is_captured_;
+    bool is_uncounted_;  ///< the kernel has not looked how often this client connects
+    bool knows_original_, may_be_ours_;  ///< see capture::Arrival
+    bool enters_tunnel_ = false;         ///< what is being dialled is its far end
     balance::Seat seat_;  ///< before the sockets, which are closed when it is given back
     io::Stream client_;
     std::optional<io::Stream> target_;

@@ -166,7 +166,7 @@ Ending Session::route_passage(const config::Tunnel& spec) {
                    .service;
     if (!service_)
         return refuse_with(Answer::not_allowed, "no service for this port and no default_service");
-    record_.service = {service_, &service_->name};
+    if (!service_->names) record_.service = {service_, &service_->name};
     // The near end says nothing more before it has an answer, and that comes with the target.
     if (service_->greets())
         return refuse_with(Answer::not_allowed,

@@ -109,12 +109,6 @@ Result<Steering> Steering::start(int listener_fd, const config::Config& config) 
     return steering;
 }
 
-static std::vector<std::string> names_of(const config::Config& config) {
-    std::vector<std::string> names;
-    for (const auto& service : config.services) names.push_back(service.name);
-    return names;
-}
-
 static bool drops_clients(const config::Service& service) {
     return service.on_deny == config::OnDeny::drop || service.when_down == config::WhenDown::drop;
 }
@@ -125,7 +119,7 @@ static bool drops_clients(const config::Service& service) {
 /// Ports that are new come last; until then they only go on as before.
 Result<> Steering::apply(const config::Config& config) {
     config_ = config;
-    const auto names = names_of(config);
+    const auto names = numbered_names(config);
     for (uint16_t number : numbers_.assign(names)) TRY(program_.count_service(number, true));
     std::erase_if(down_,
                   [&](const auto& name) { return std::ranges::find(names, name) == names.end(); });
@@ -240,7 +234,7 @@ Result<> Steering::forget(const config::Config& config, const Tables& want) {
 
     TRY(write_services(want.of_service));
     std::vector<kernel::AccessList> lists;
-    for (uint16_t number : numbers_.release_others(names_of(config))) {
+    for (uint16_t number : numbers_.release_others(numbered_names(config))) {
         TRY(program_.count_service(number, false));
         if (lists_[number] != config::Access{}) lists.push_back({.service = number});
     }
@@ -288,6 +282,10 @@ Result<Explained> Steering::explain(const Address& client, const Address& destin
                         .meaning = found.meaning,
                         .service = numbers_.name_of(found.service),
                         .landing = found.landing};
+    if (explained.service == by_name) {
+        explained.service.clear();
+        explained.is_by_name = true;
+    }
     TRY_TO(ids, program_.ids());
     if (ids.link == 0)
         explained = {.outcome = "ended", .meaning = "proxify steers no more", .service = {}};

@@ -23,7 +23,8 @@ namespace proxify::steering {
 struct Explained {
     std::string_view outcome;  ///< of kernel::Explained
     std::string_view meaning;
-    std::string service;  ///< "" for none, or for one that is not counted by a name
+    std::string service;      ///< "" for none, or for one that is not counted by a name
+    bool is_by_name = false;  ///< several services, which share the port by sni
     kernel::Landing landing = kernel::Landing::host;
     /// Sentences about other sk_lookup programs that are asked as well.
     std::vector<std::string> others = {};

@@ -411,3 +411,109 @@ TEST_CASE("who waits at the listener of a capture that is removed still finds it
     CHECK(name_of(unnamed->route_captured(15002, at(9999), start + 2s)) == "-");
     CHECK(name_of(unnamed->route_captured(15002, at(7), start + 2s)) == "out");
 }
+
+namespace {
+
+/// Where a client that asks for `name` goes; "-" for nowhere.
+std::string asked(const std::shared_ptr<const routing::Service>& way, std::string_view name) {
+    if (!way) return "no way";
+    if (!way->names) return "no names, but " + way->name;
+    const auto& service = way->names->find(name);
+    return service ? service->name : "-";
+}
+
+const std::string shared_port = R"(
+[[service]]
+name = "www"
+ports = [443, 444]
+sni = ["www.example.org", "*.example.org"]
+targets = ["127.0.0.1:9001"]
+[[service]]
+name = "deep"
+ports = 443
+sni = ["*.b.example.org", "mail.example.org", "localhost"]
+targets = ["127.0.0.1:9002"]
+[[service]]
+name = "rest"
+ports = [443, 445]
+targets = ["127.0.0.1:9003"]
+)";
+
+}  // namespace
+
+TEST_CASE("of services that share a port the name decides, in full before one with a star",
+          "[P-47]") {
+    auto snapshot = build(shared_port);
+    struct Row {
+        std::string name, service;
+    };
+    for (const auto& [name, service] :
+         {Row{"www.example.org", "www"}, Row{"WWW.Example.ORG", "www"},
+          Row{"www.example.org.", "www"}, Row{"a.example.org", "www"},
+          Row{"mail.example.org", "deep"}, Row{"localhost", "deep"}, Row{"b.example.org", "www"},
+          Row{"a.b.example.org", "deep"}, Row{"x.a.b.example.org", "rest"},
+          Row{"a.c.example.org", "rest"}, Row{"example.org", "rest"}, Row{".example.org", "rest"},
+          Row{"*.example.org", "www"}, Row{"org", "rest"}, Row{"", "rest"}, Row{".", "rest"},
+          Row{"198.51.100.7", "rest"}, Row{std::string(255, 'a'), "rest"},
+          Row{std::string(243, 'a') + ".example.org", "www"}}) {
+        CAPTURE(name);
+        CHECK(asked(snapshot->find(at(443)), name) == service);
+    }
+    // Alone on a port, a service with names still takes these only; one without is as ever.
+    CHECK(asked(snapshot->find(at(444)), "www.example.org") == "www");
+    CHECK(asked(snapshot->find(at(444)), "localhost") == "-");
+    CHECK(asked(snapshot->find(at(444)), "") == "-");
+    CHECK(name_at(*snapshot, 445) == "rest");
+    CHECK_FALSE(snapshot->find(at(445))->names);
+    CHECK(snapshot->services().size() == 4);
+}
+
+TEST_CASE("the dialled address decides before the name does", "[P-47]") {
+    auto snapshot = build(R"(
+[[service]]
+name = "here-a"
+ports = 443
+addresses = ["127.0.0.0/8"]
+sni = "a.example"
+targets = ["127.0.0.1:9001"]
+[[service]]
+name = "everywhere-b"
+ports = 443
+sni = "b.example"
+targets = ["127.0.0.1:9002"]
+[[service]]
+name = "here-c"
+ports = 443
+addresses = ["127.0.0.0/8", "198.51.100.7"]
+sni = "c.example"
+targets = ["127.0.0.1:9003"]
+)");
+    const auto& here = snapshot->find(at(443));
+    CHECK(asked(here, "a.example") == "here-a");
+    CHECK(asked(here, "b.example") == "-");
+    CHECK(asked(here, "c.example") == "here-c");
+    const auto& there = snapshot->find({Ip::v4(198, 51, 100, 7), 443});
+    CHECK(asked(there, "a.example") == "-");
+    CHECK(asked(there, "c.example") == "here-c");
+    CHECK(asked(snapshot->find({Ip::v4(203, 0, 113, 7), 443}), "b.example") == "everywhere-b");
+}
+
+TEST_CASE("who came while services shared a port still finds them after it was removed", "[P-47]") {
+    auto before = build(shared_port);
+    auto after = build(two_services, before.get());
+    CHECK_FALSE(after->find(at(443)));
+    CHECK(asked(after->find_retired(at(443), start), "a.b.example.org") == "deep");
+    CHECK(asked(after->find_retired(at(443), start), "other.example") == "rest");
+}
+
+TEST_CASE("the default service, and that of a capture, takes its own names only", "[P-47]") {
+    auto snapshot = build("[proxify]\ndefault_service = \"www\"\n" + shared_port +
+                          "[[capture]]\ntype = \"redirect\"\nservice = \"deep\"\n");
+    CHECK(snapshot->default_service()->name == "www");
+    const auto by_hand = snapshot->route(at(7), true, start, [](uint16_t) { return true; });
+    CHECK(asked(by_hand.service, "www.example.org") == "www");
+    CHECK(asked(by_hand.service, "localhost") == "-");
+    const auto captured = snapshot->route_captured(15002, at(7), start);
+    CHECK(asked(captured.service, "localhost") == "deep");
+    CHECK(asked(captured.service, "www.example.org") == "-");
+}

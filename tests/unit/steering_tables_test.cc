@@ -111,3 +111,55 @@ count_ports = true
     CHECK(tables.addresses.size() == 4);
     CHECK(tables.ports.count() == 3);
 }
+
+TEST_CASE("a port that services share by name lets in everybody, for the kernel sees no names",
+          "[P-47]") {
+    const std::string text = R"(
+[[service]]
+name = "a"
+ports = [443, 444]
+sni = "a.example"
+when_down = "drop"
+limits = { source_rate = 7 }
+targets = "10.0.0.1:80"
+[[service]]
+name = "b"
+ports = 443
+sni = "b.example"
+addresses = ["198.51.100.7"]
+targets = "10.0.0.1:80"
+[[service]]
+name = "c"
+ports = 443
+addresses = ["198.51.100.7"]
+targets = "10.0.0.1:80"
+[[service]]
+name = "d"
+ports = [443, 445]
+limits = { source_rate = 9 }
+targets = "10.0.0.1:80"
+)";
+    const auto config = parse(text);
+    Numbers numbers;
+    numbers.assign(steering::numbered_names(config));
+    const uint16_t shared = numbers.of(steering::by_name);
+    REQUIRE(shared != 0);
+    const auto tables = make_tables(config, numbers, {"a", "b", "c", "d"});
+    CHECK(tables.of_port[443] == kernel::PortEntry{.service = shared, .by_address = true});
+    CHECK(tables.addresses ==
+          std::vector{kernel::AddressEntry{443, {Ip::v4(198, 51, 100, 7), 32}, shared}});
+    CHECK(tables.of_service[shared] == kernel::ServiceEntry{.number = shared});
+
+    // One that has a port to itself is judged there, but for its rate: only some of those who
+    // come are its clients.
+    CHECK(tables.of_port[444].service == numbers.of("a"));
+    CHECK(tables.of_service[numbers.of("a")].present == Verdict::drop);
+    CHECK(tables.of_service[numbers.of("a")].rate == 0);
+    CHECK(tables.of_port[445].service == numbers.of("d"));
+    CHECK(tables.of_service[numbers.of("d")].rate == 9);
+}
+
+TEST_CASE("without names no number is taken for ports that are shared by them", "[P-47]") {
+    const auto config = parse("[[service]]\nname = 'a'\nports = 80\ntargets = '10.0.0.1:80'\n");
+    CHECK(steering::numbered_names(config) == Names{"a"});
+}
