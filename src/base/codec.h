@@ -34,7 +34,8 @@ class Codec {
     static constexpr size_t open_min = 16 * 1024;
 
     /// Encodes and sends: plain bytes taken, -EAGAIN when none were, or -errno. After -EAGAIN the
-    /// same bytes have to come again, be it from another place and with more behind them.
+    /// same bytes have to come again, be it from another place and with more behind them. Without
+    /// bytes it sends what the codec itself has to say.
     virtual int send(std::span<const std::byte> plain, Wire& wire) = 0;
 
     /// Says to the peer that nothing more comes: 0, -EAGAIN when that has to be tried again, or

@@ -97,6 +97,7 @@ void Stream::on_received(Event event) {
         received.chunk.park();
         if (!waiting_chunks_) waiting_chunks_ = std::make_unique<std::vector<Chunk>>();
         waiting_chunks_->push_back(std::move(received.chunk));
+        if (waiting_chunks_->size() >= waiting_max) abandon_receive();
     }
     if (reader_ && !receiving_) return std::exchange(reader_, {}).resume();
     tell_quiet();
@@ -168,6 +169,7 @@ bool Stream::read_coded(Received& received) {
                 received.more_waits = !coded.wire.empty() || waiting_chunks_;
                 return true;
             case Codec::Opened::hungry:
+                send_coded({});  // it may have been asked something
                 if (waiting_chunks_) {
                     coded.wire = take_waiting();
                 } else if (!ended_) {

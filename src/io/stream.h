@@ -256,6 +256,8 @@ class Stream {
     /// After being held a stream receives one chunk at a time, so often, before it may run
     /// freely again: a burst into a slow peer is what costs memory.
     static constexpr uint8_t careful_receives = 64;
+    /// So much may wait of what nobody has asked for; the peer keeps the rest until somebody does.
+    static constexpr size_t waiting_max = 4;
 
     Loop& loop_;
     Handle handle_;

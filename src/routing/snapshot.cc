@@ -138,6 +138,8 @@ void keep_answers(Service& service, const Service* before) {
 /// Contexts that are written alike go on, with what can be resumed in them.
 void keep_tls(Service& service, const Service* before) {
     const auto& [tls, target_tls] = std::tie(service.spec.tls, service.spec.target_tls);
+    service.handshakes =
+        before && before->handshakes ? before->handshakes : std::make_shared<std::atomic<int>>();
     // The file was checked with them, so that they open.
     if (tls) {
         const bool is_same =

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -51,6 +52,8 @@ struct Service {
     std::shared_ptr<cache::Store> cache = {};             ///< null when it keeps no answers
     std::optional<tls::ServerContext> tls = {};           ///< with clients, if so
     std::optional<tls::ClientContext> target_tls = {};    ///< with targets, if so
+    /// Clients whose TLS handshake is under way, those of earlier configurations too; see `tls`.
+    std::shared_ptr<std::atomic<int>> handshakes = {};
 
     /// Something comes before the client's own bytes.
     bool greets() const { return tls || !spec.accept_proxy.empty() || !spec.sni.empty(); }

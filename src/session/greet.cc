@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a client says before its own bytes begin: who it is, whom it wants, and how it will speak.
+#include <atomic>
 #include <cerrno>
 
 #include "secure/handshake.h"
@@ -17,7 +18,28 @@ Task<Ending> Session::greet() {
     co_return Ending{};
 }
 
+namespace {
+
+/// One of the handshakes that a service has at a time.
+class Turn {
+  public:
+    explicit Turn(std::atomic<int>& all) : all_(all), number_(all.fetch_add(1) + 1) {}
+    ~Turn() { --all_; }
+    Turn(const Turn&) = delete;
+    int number() const { return number_; }
+
+  private:
+    std::atomic<int>& all_;
+    int number_;
+};
+
+}  // namespace
+
 Task<Ending> Session::shake_hands_with_client() {
+    const Turn turn(*service_->handshakes);
+    const int most = service_->spec.tls->max_handshakes;
+    if (most != 0 && turn.number() > most)
+        co_return Ending{Party::resource, Stage::greet, "too many TLS handshakes at once"};
     Deadline deadline(around_.loop, client_);
     deadline.begin(service_->spec.tls->handshake_timeout);
     shaking_hands_ = &client_;
@@ -30,6 +52,7 @@ Task<Ending> Session::shake_hands_with_client() {
         co_return Ending{Party::silent_client, Stage::greet, "no TLS handshake in time"};
     if (outcome.error == EBADMSG) {
         record_.detail = outcome.why;
+        co_await relay::flush(around_.loop, client_);  // the client may hear why
         co_return Ending{Party::client, Stage::greet, "the TLS handshake failed"};
     }
     if (outcome.error != 0)

@@ -31,6 +31,7 @@ Session::Session(Surroundings& around, uint64_t id, capture::Arrival arrival,
 Task<> Session::live() {
     count_begin();
     record_.ending = co_await carry();
+    if (service_ && (service_->greets() || service_->introduces())) co_await let_go_of_streams();
     if (exchange_ && record_.ending.party == Party::policy)
         exchange_->lead.give_up(cache::Loss::closed);
     record_.duration = around_.loop.now() - opened_;
@@ -74,6 +75,15 @@ Task<Ending> Session::carry() {
     record_.element = relay.ended_by();
     learn(ending);
     co_return ending;
+}
+
+/// Who is read before bytes are relayed may still be when the session ends without a relay.
+Task<> Session::let_go_of_streams() {
+    client_.stop();
+    co_await client_.quiet();
+    if (!target_) co_return;
+    target_->stop();
+    co_await target_->quiet();
 }
 
 /// The service's elements, as this session's own.
@@ -183,7 +193,8 @@ Task<Ending> Session::connect_to_target() {
                 target_->stop();
                 co_await target_->quiet();
                 target_.reset();  // closed before the seat is another's
-                target->stats.count_failed_connect(failed.error);
+                target->stats.count_failed_connect(
+                    failed.party == Party::silent_target ? ETIMEDOUT : failed.error);
                 count(*target, balance::Trouble::failed_connect);
                 continue;
             }

@@ -71,6 +71,7 @@ class Session {
 
   private:
     io::Task<Ending> carry();
+    [[gnu::noinline]] io::Task<> let_go_of_streams();
     // What comes before bytes are relayed; greet.cc and introduce.cc.
     /// Meets a client who says something about itself first, and lets it in.
     [[gnu::noinline]] io::Task<Ending> greet();

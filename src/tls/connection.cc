@@ -192,8 +192,9 @@ Codec::Opened Connection::open(std::span<const std::byte>& wire, std::span<std::
 }
 
 int Connection::send(std::span<const std::byte> plain, Wire& wire) {
-    if (has_failed_) return -EPIPE;
     if (const int error = flush(wire); error < 0) return error;
+    if (has_failed_) return -EPIPE;
+    if (plain.empty()) return 0;
     ERR_clear_error();
     wire_ = &wire;
     size_t taken = 0;
