@@ -126,6 +126,7 @@ DraftService read_service(const Value& value, const Table& table, Problems& prob
     if (auto* cache = fields.find("cache")) read_cache(*cache, service, problems);
     if (auto* tls = fields.find("tls")) read_tls(*tls, draft, problems);
     if (auto* tls = fields.find("target_tls")) read_target_tls(*tls, draft, problems);
+    read_proxy(fields, service, problems);
     return draft;
 }
 
