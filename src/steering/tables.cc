@@ -28,7 +28,9 @@ ServiceEntry entry_of(const config::Service& service, uint16_t number, const Dow
     return {.number = number,
             .present = is_down ? while_down(service.when_down) : Verdict::accept,
             .on_deny = drops ? Verdict::drop : Verdict::refuse,
-            .rate = static_cast<uint32_t>(service.limits.source_rate)};
+            // Whom a PROXY header names is known to those who read it.
+            .rate = service.accept_proxy.empty() ? static_cast<uint32_t>(service.limits.source_rate)
+                                                 : 0};
 }
 
 Tables make_tables(const config::Config& config, const Numbers& numbers, const Down& down) {

@@ -111,3 +111,18 @@ count_ports = true
     CHECK(tables.addresses.size() == 4);
     CHECK(tables.ports.count() == 3);
 }
+
+TEST_CASE("where headers name clients, the kernel counts nobody") {
+    auto config = parse(R"(
+[[service]]
+name = "web"
+ports = 5001
+targets = "10.0.0.1:80"
+accept_proxy = "198.51.100.7"
+limits = { source_rate = 7 }
+)");
+    const auto numbers = numbers_for(config);
+    CHECK(make_tables(config, numbers, {}).of_service[numbers.of("web")].rate == 0);
+    config.services[0].accept_proxy.clear();
+    CHECK(make_tables(config, numbers, {}).of_service[numbers.of("web")].rate == 7);
+}
