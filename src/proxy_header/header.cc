@@ -172,7 +172,7 @@ Parsed parse(Bytes bytes) {
         return text.size() < signature.size() ? Parsed{} : parse_version_2(text);
     if (may_become(text, version_1_begins))
         return text.size() < version_1_begins.size() ? Parsed{} : parse_version_1(text);
-    return malformed("no PROXY header");
+    return malformed("something else came");
 }
 
 std::string version_1(const Header& header) {
