@@ -130,6 +130,7 @@ struct HealthSpec {
     std::optional<Duration> fast_interval = {};  ///< while some checks speak against the state
     std::optional<Duration> down_interval = {};  ///< while it is down
     bool initially_up = true;                    ///< before the first check
+    int send_proxy = 0;  ///< the version of the PROXY header that comes first; 0 for none
     Check check = {};
     bool operator==(const HealthSpec&) const = default;
 };
@@ -258,7 +259,7 @@ struct TargetTls {
 struct SendProxy {
     int version = 2;
     struct Tlv {
-        uint8_t type = 0;
+        uint8_t type = 0;  ///< 0xE0 to 0xEF, which the protocol leaves to whoever wants them
         std::string value;
         bool operator==(const Tlv&) const = default;
     };

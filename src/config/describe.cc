@@ -129,6 +129,7 @@ void describe_health(const HealthSpec& health, Page& page) {
     std::string where, pace;
     if (health.address) where += " at " + health.address->text();
     if (health.port) where += format(" on port {}", *health.port);
+    if (health.send_proxy) where += " with a PROXY header";
     if (health.fast_interval) pace += format(", {} in doubt", to_text(*health.fast_interval));
     if (health.down_interval) pace += format(", {} while down", to_text(*health.down_interval));
     auto type = name_of(static_cast<CheckType>(health.check.index()), check_type_names);
@@ -197,6 +198,22 @@ std::string describe_ejection(const Ejection& ejection) {
         why += " or " + count_text(static_cast<size_t>(ejection.early_resets), "early reset");
     return format("after {} in a row, for {} to {}, at most {} % of targets", why,
                   to_text(ejection.time), to_text(ejection.max_time), ejection.max_share);
+}
+
+std::string describe_send_proxy(const SendProxy& send) {
+    std::string out = format("a PROXY header, version {}", send.version), with;
+    auto add = [&](const std::string& text) { with += (with.empty() ? "" : ", ") + text; };
+    if (send.unique_id) add("unique id");
+    if (send.tls) add("TLS");
+    for (const auto& tlv : send.tlvs) add(format("0x{:X} {}", tlv.type, quoted(tlv.value)));
+    return with.empty() ? out : format("{}, with {}", out, with);
+}
+
+/// What is told before the bytes of a client, by those in front of us and by us.
+void describe_proxies(const Service& service, Page& page) {
+    if (!service.accept_proxy.empty())
+        page.line("header", "of PROXY, from " + describe_prefixes(service.accept_proxy));
+    if (service.send_proxy) page.line("told", describe_send_proxy(*service.send_proxy));
 }
 
 /// What its streams go through: one line for each element.
@@ -301,6 +318,7 @@ void describe_settings(const Service& service, Page& page) {
     if (service.transparent) page.line("dialled", "from the client's own address");
     if (service.tls) page.line("tls", describe(*service.tls));
     if (service.target_tls) page.line(service.tls ? "" : "tls", describe(*service.target_tls));
+    describe_proxies(service, page);
     describe_bytes(service, page);
 }
 

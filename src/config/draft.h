@@ -60,8 +60,10 @@ void read_tls(const Value& value, DraftService& draft, Problems& problems);
 void read_target_tls(const Value& value, DraftService& draft, Problems& problems);
 void read_tunnel(const Table& table, Draft& draft, Problems& problems);
 void read_cache(const Value& value, Service& service, Problems& problems);
-void read_target_list(const Value& value, DraftService& draft, Problems& problems);
 class Fields;
+/// accept_proxy and send_proxy, and whether checks begin with a header too; after all else.
+void read_proxy(Fields& fields, Service& service, Problems& problems);
+void read_target_list(const Value& value, DraftService& draft, Problems& problems);
 /// The keys in `health` that belong to one type of check, whose table is at `at`.
 void read_check(CheckType type, Position at, Fields& fields, HealthSpec& health);
 void read_health(const Value& value, HealthSpec& health, Problems& problems);

@@ -20,19 +20,20 @@ static constexpr std::string_view proxify_keys[] = {
 static constexpr std::string_view admin_keys[] = {"socket", "group", "http"};
 static constexpr std::string_view log_keys[] = {"format", "level"};
 static constexpr std::string_view service_keys[] = {
-    "name",       "ports",    "addresses", "targets",         "balance",     "hash_balance_factor",
-    "health",     "timeouts", "tries",     "max_connections", "queue",       "slow_start",
-    "ejection",   "panic",    "relay",     "on_down",         "when_down",   "allow",
-    "deny",       "on_deny",  "limits",    "count_ports",     "transparent", "filters",
-    "chunk_size", "cache",    "tls",       "target_tls",      "sni"};
+    "name",       "ports",    "addresses", "targets",         "balance",      "hash_balance_factor",
+    "health",     "timeouts", "tries",     "max_connections", "queue",        "slow_start",
+    "ejection",   "panic",    "relay",     "on_down",         "when_down",    "allow",
+    "deny",       "on_deny",  "limits",    "count_ports",     "transparent",  "filters",
+    "chunk_size", "cache",    "tls",       "target_tls",      "accept_proxy", "send_proxy",
+    "sni"};
 static constexpr std::string_view target_keys[] = {"address", "weight", "priority", "backup",
                                                    "max_connections"};
 static constexpr std::string_view health_keys[] = {
-    "type",   "interval",   "fast_interval", "down_interval",  "timeout",
-    "rise",   "fall",       "initial",       "address",        "port",
-    "method", "path",       "host",          "status",         "body",
-    "tls",    "sni",        "verify",        "send",           "send_hex",
-    "expect", "expect_hex", "expect_regex",  "expiry_warning", "command"};
+    "type",    "interval",  "fast_interval", "down_interval", "timeout",      "rise",
+    "fall",    "initial",   "address",       "port",          "method",       "path",
+    "host",    "status",    "body",          "tls",           "sni",          "verify",
+    "send",    "send_hex",  "expect",        "expect_hex",    "expect_regex", "expiry_warning",
+    "command", "send_proxy"};
 static constexpr std::string_view timeouts_keys[] = {"connect", "idle", "half_close"};
 static constexpr std::string_view queue_keys[] = {"size", "timeout"};
 static constexpr std::string_view ejection_keys[] = {"failures", "early_resets", "time", "max_time",
@@ -59,6 +60,7 @@ static constexpr std::string_view target_tls_keys[] = {
 static constexpr std::string_view tunnel_keys[] = {
     "certificate", "key",   "ca",       "port",     "address",
     "server_name", "ports", "fallback", "max_hops", "allowed_names"};
+static constexpr std::string_view send_proxy_keys[] = {"version", "unique_id", "tls", "tlvs"};
 static constexpr std::string_view limits_keys[] = {"source_sessions", "source_rate"};
 
 const Section file_section{"the file", "", file_keys};
@@ -77,13 +79,14 @@ const Section cache_section{"cache", "cache.", cache_keys};
 const Section tls_section{"tls", "tls.", tls_keys};
 const Section target_tls_section{"target_tls", "target_tls.", target_tls_keys};
 const Section tunnel_section{"[tunnel]", "tunnel.", tunnel_keys};
+const Section send_proxy_section{"send_proxy", "send_proxy.", send_proxy_keys};
 const Section limits_section{"limits", "limits.", limits_keys};
 
 static const Section* const sections[] = {
-    &file_section,       &proxify_section, &admin_section,    &log_section,   &service_section,
-    &target_section,     &health_section,  &timeouts_section, &queue_section, &ejection_section,
-    &limits_section,     &capture_section, &filter_section,   &cache_section, &tls_section,
-    &target_tls_section, &tunnel_section};
+    &file_section,       &proxify_section,   &admin_section,    &log_section,   &service_section,
+    &target_section,     &health_section,    &timeouts_section, &queue_section, &ejection_section,
+    &limits_section,     &capture_section,   &filter_section,   &cache_section, &tls_section,
+    &target_tls_section, &send_proxy_section, &tunnel_section};
 
 const std::span<const Section* const> all_sections = sections;
 

@@ -24,7 +24,7 @@ struct Section {
 extern const Section file_section, proxify_section, admin_section, log_section, service_section,
     target_section, health_section, timeouts_section, queue_section, ejection_section,
     limits_section, capture_section, filter_section, cache_section, tls_section, target_tls_section,
-    tunnel_section;
+    tunnel_section, send_proxy_section;
 
 /// All of them, as a schema for editors has to have them.
 extern const std::span<const Section* const> all_sections;

@@ -26,6 +26,8 @@ inline constexpr Name<CheckType> check_type_names[] = {{"tcp", CheckType::tcp},
 /// What a target counts as before it was checked.
 inline constexpr Name<bool> initial_names[] = {{"up", true}, {"down", false}};
 
+inline constexpr Name<int> proxy_version_names[] = {{"v1", 1}, {"v2", 2}};
+
 inline constexpr Name<RelayMode> relay_names[] = {{"auto", RelayMode::automatic},
                                                   {"copy", RelayMode::copy}};
 

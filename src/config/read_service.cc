@@ -146,6 +146,7 @@ DraftService read_service(const Value& value, const Table& table, Problems& prob
     if (auto* tls = fields.find("tls")) read_tls(*tls, draft, problems);
     if (auto* tls = fields.find("target_tls")) read_target_tls(*tls, draft, problems);
     read_sni(fields, draft);
+    read_proxy(fields, service, problems);
     return draft;
 }
 

@@ -184,7 +184,9 @@ bool Walk::pass_kernel(const steering::Explained& found) {
                             found.is_by_name ? "services share it by name"
                                              : "it belongs to " + called(found.service)));
 
-    const auto access = access_words(service);
+    // Where a header may name somebody else, the kernel leaves the service's own list to us.
+    const bool judges_all = !service || service->spec.accept_proxy.empty();
+    const auto access = access_words(judges_all ? service : nullptr);
     if (at == Reached::lists) return turn_away("access", access, found.landing);
     find("access", access);
 
@@ -195,7 +197,9 @@ bool Walk::pass_kernel(const steering::Explained& found) {
     }
     if (!found.is_by_name) find("state", down_words(service));
 
-    const int rate = service && service->spec.sni.empty() ? service->spec.limits.source_rate : 0;
+    const int rate = service && judges_all && service->spec.sni.empty()
+                         ? service->spec.limits.source_rate
+                         : 0;
     if (at == Reached::rates)
         return turn_away("rate", format("{}: {} in a second", found.meaning, rate), found.landing);
     if (rate != 0)
@@ -270,6 +274,11 @@ void Walk::accepted() {
         find("service", format("service {} {} port {} at {}", service->name,
                                by == Route::By::listed ? "has" : "had until a moment ago",
                                destination().port, destination().ip.text()));
+    if (service->takes_header_from(client()))
+        find("header", format("{} is in accept_proxy: a PROXY header has to come first, and the "
+                              "client that it names is judged; what follows is for one that names "
+                              "none (LOCAL)",
+                              client().text()));
     if (admits(*service) && has_place(*service)) explain_choice(*service, scene_, out_);
 }
 
@@ -277,7 +286,8 @@ bool Walk::admits(const Service& service) {
     const auto words = access_words(&service);
     if (!service.admits(client())) return reset("access", words);
     // With steering it was said already.
-    return scene_.steering || find("access", words);
+    const bool was_said = scene_.steering && service.spec.accept_proxy.empty();
+    return was_said || find("access", words);
 }
 
 bool Walk::has_place(const Service& service) {

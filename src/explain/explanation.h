@@ -30,8 +30,8 @@ std::string_view to_text(Outcome outcome);
 
 /// One thing that is looked at on the way, in the order of the way.
 struct Step {
-    /// One word: "host", "steering", "access", "state", "rate", "listener", "service", "sessions",
-    /// "choice".
+    /// One word: "host", "steering", "access", "state", "rate", "listener", "service", "header",
+    /// "sessions", "choice".
     std::string stage;
     std::string finding;   ///< a sentence, with the values that decided
     bool decides = false;  ///< this is why it ends so; true once

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/format.h"
+#include "proxy_header/header.h"
 
 namespace proxify::health {
 
@@ -36,7 +37,15 @@ Task<int> Talk::connect() {
                                     probe_.spec.timeout, attempt_);
     probe_.interrupt = nullptr;
     if (attempt_.socket) attempt_.socket.reset_on_close();
+    if (error == 0 && probe_.spec.send_proxy) error = co_await send_plainly(header());
     co_return error == ECANCELED ? probe_.ended() : error;
+}
+
+/// Nobody is behind a check: that is LOCAL in version 2 and UNKNOWN in version 1.
+std::string Talk::header() const {
+    const proxy_header::Header local{.is_local = true};
+    return probe_.spec.send_proxy == 1 ? proxy_header::version_1(local)
+                                       : proxy_header::version_2(local);
 }
 
 Task<int> Talk::send(std::string_view bytes) {

@@ -23,6 +23,7 @@ class Talk {
 
     // These give 0 or an errno: ETIMEDOUT when the probe's time was up first. One at a time.
 
+    /// With the PROXY header that the target wants to have first, if it does.
     io::Task<int> connect();
     /// Everything from here on goes through TLS. EPROTO when the two did not come to terms.
     io::Task<int> secure(const config::TlsSpec& spec);
@@ -42,6 +43,7 @@ class Talk {
     static constexpr size_t answer_max = 64 * 1024;
 
   private:
+    std::string header() const;
     io::Task<int> send_plainly(std::string_view bytes);
     io::Task<int> receive_some(std::string& into);
     io::Task<int> receive_more();

@@ -390,7 +390,8 @@ Route Snapshot::route_captured(uint16_t listener_port, const Address& original_d
 
 access::SourceLimits Service::limits_at(uint16_t dialled_port,
                                         std::optional<uint16_t> uncounted_port) const {
-    const bool kernel_counts = uncounted_port && dialled_port != *uncounted_port;
+    const bool kernel_counts =
+        uncounted_port && dialled_port != *uncounted_port && spec.accept_proxy.empty();
     return {.sessions = static_cast<uint32_t>(spec.limits.source_sessions),
             .rate = kernel_counts ? 0 : static_cast<uint32_t>(spec.limits.source_rate)};
 }

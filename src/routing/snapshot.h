@@ -3,6 +3,7 @@
 // service it was born under, so a reload changes nothing for a connection in mid-life.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -78,12 +79,18 @@ struct Service {
         while (pool.targets()[at].get() != &target) ++at;
         return hosts[at];
     }
+    /// Whoever connects from here says first, in a PROXY header, whom it carries.
+    bool takes_header_from(const Ip& source) const {
+        return std::ranges::any_of(spec.accept_proxy,
+                                   [&](const Prefix& prefix) { return prefix.contains(source); });
+    }
     bool admits(const Ip& client) const {
         return (!common_list || common_list->admits(client)) &&
                (!own_list || own_list->admits(client));
     }
     /// What each source may have of what is counted here. With steering the kernel counts how often
-    /// a source connects, but on `uncounted_port`, the listener's own; without, it is unset.
+    /// a source connects, but on `uncounted_port`, the listener's own, and where PROXY headers name
+    /// clients; without, it is unset.
     access::SourceLimits limits_at(uint16_t dialled_port,
                                    std::optional<uint16_t> uncounted_port) const;
 };

@@ -11,6 +11,8 @@ namespace proxify::session {
 using namespace io;
 
 Task<Ending> Session::greet() {
+    if (service_->takes_header_from(record_.client.ip))
+        if (Ending failed = co_await hear_header(); !failed.is_normal()) co_return failed;
     if (is_nobodys_yet())
         if (Ending failed = co_await ask_name(); !failed.is_normal()) co_return failed;
     if (Ending denied = let_in(); !denied.is_normal()) co_return denied;

@@ -10,22 +10,30 @@ namespace proxify::session {
 using namespace io;
 
 Task<Ending> Session::introduce(const balance::Target& target, Time until) {
-    if (enters_tunnel_)
-        if (Ending failed = co_await enter_tunnel(until); !failed.is_normal()) co_return failed;
-    if (!service_->target_tls) co_return Ending{};
-    const auto& spec = *service_->spec.target_tls;
-    const std::string& name =
-        spec.server_name.empty() ? service_->host_of(target) : spec.server_name;
+    if (enters_tunnel_) co_return co_await enter_tunnel(until);
     Deadline deadline(around_.loop, *target_);
     deadline.begin(until - around_.loop.now());
     shaking_hands_ = &*target_;
-    const secure::Outcome outcome = co_await secure::shake_hands(
-        *target_,
-        std::make_unique<tls::Connection>(*service_->target_tls, name, name + " " + target.text));
+    Ending ending;
+    if (service_->spec.send_proxy) ending = co_await send_header();
+    if (ending.is_normal() && service_->target_tls)
+        ending = co_await shake_hands_with_target(target);
     shaking_hands_ = nullptr;
     if (interrupted_) co_return *interrupted_;
     if (deadline.has_passed())
-        co_return Ending{Party::silent_target, Stage::connect, "no TLS handshake in time"};
+        co_return Ending{
+            Party::silent_target, Stage::connect,
+            service_->target_tls ? "no TLS handshake in time" : "it takes no PROXY header"};
+    co_return ending;
+}
+
+Task<Ending> Session::shake_hands_with_target(const balance::Target& target) {
+    const auto& spec = *service_->spec.target_tls;
+    const std::string& name =
+        spec.server_name.empty() ? service_->host_of(target) : spec.server_name;
+    const secure::Outcome outcome = co_await secure::shake_hands(
+        *target_,
+        std::make_unique<tls::Connection>(*service_->target_tls, name, name + " " + target.text));
     if (outcome.error == 0) co_return Ending{};
     record_.detail = outcome.why;
     co_return Ending{Party::target, Stage::connect, "the TLS handshake failed",

@@ -17,6 +17,7 @@ Session::Session(Surroundings& around, uint64_t id, capture::Arrival arrival,
     : around_(around),
       service_(std::move(service)),
       opened_(around.loop.now()),
+      port_(arrival.original_dst.port),
       is_captured_(capture::is_capture(arrival.door)),
       is_uncounted_(is_captured_ || is_nobodys_yet()),
       knows_original_(arrival.knows_original),
@@ -31,7 +32,10 @@ Session::Session(Surroundings& around, uint64_t id, capture::Arrival arrival,
 }
 
 Task<> Session::live() {
-    if (passage_) passage_->came = co_await leave_tunnel();
+    if (passage_) {
+        passage_->came = co_await leave_tunnel();
+        port_ = record_.original_dst.port;
+    }
     if (!is_nobodys_yet()) count_begin();
     record_.ending = co_await carry();
     // A stream that was listened to before there was a relay has a receive in the kernel still.
@@ -111,9 +115,8 @@ Ending Session::let_in() {
     if (!service_->admits(record_.client.ip)) return {Party::policy, Stage::accept, "denied"};
     if (!service_->sources) return {};
 
-    const uint16_t port = record_.original_dst.port;
     const auto limits = service_->limits_at(
-        port, is_uncounted_ ? std::optional<uint16_t>(port) : around_.uncounted_port);
+        port_, is_uncounted_ ? std::optional<uint16_t>(port_) : around_.uncounted_port);
     if (limits == access::SourceLimits{}) return {};
     place_ = std::make_unique<access::Sources::Place>();
     switch (service_->sources->enter(record_.client.ip, limits, opened_, *place_)) {
@@ -312,7 +315,7 @@ Task<Ending> Session::wait_for_seat(const balance::Asking& asking, balance::Choi
 
 stats::Port* Session::port_stats() {
     if (!service_ || !service_->port_stats) return nullptr;
-    return &service_->port_stats->at(record_.original_dst.port);
+    return &service_->port_stats->at(port_);
 }
 
 void Session::count_begin() {

@@ -13,6 +13,7 @@
 #include "dial/dial.h"
 #include "io/loop.h"
 #include "io/stream.h"
+#include "proxy_header/header.h"
 #include "relay/relay.h"
 #include "routing/snapshot.h"
 #include "session/exchange.h"
@@ -82,6 +83,8 @@ class Session {
     // What comes before bytes are relayed; greet.cc and introduce.cc.
     /// Meets a client who says something about itself first, and lets it in.
     [[gnu::noinline]] io::Task<Ending> greet();
+    /// From a proxy: hears whom it carries.
+    [[gnu::noinline]] io::Task<Ending> hear_header();
     [[gnu::noinline]] io::Task<Ending> shake_hands_with_client();
     // Where services share a port; ask_name.cc.
     [[gnu::noinline]] io::Task<Ending> ask_name();
@@ -105,6 +108,9 @@ class Session {
     bool refuse_passage(const Ending& why);
     /// Whether this client aimed at this very host: no tunnel leads there, and no wire.
     bool stays_here();
+    [[gnu::noinline]] io::Task<Ending> send_header();
+    proxy_header::Header header() const;
+    [[gnu::noinline]] io::Task<Ending> shake_hands_with_target(const balance::Target& target);
     /// Whether this client may come in; a normal ending when it may.
     Ending let_in();
     void begin_chain();
@@ -140,6 +146,7 @@ class Session {
     telemetry::SessionRecord record_;
     std::shared_ptr<const routing::Service> service_;
     Time opened_;
+    uint16_t port_;  ///< that was dialled here, whatever a PROXY header says of the client
     bool is_captured_;
     bool is_uncounted_;  ///< the kernel has not looked how often this client connects
     bool knows_original_, may_be_ours_;  ///< see capture::Arrival
@@ -148,6 +155,8 @@ class Session {
     io::Stream client_;
     std::optional<io::Stream> target_;
     std::unique_ptr<access::Sources::Place> place_;  ///< where sources are limited
+    /// Of a PROXY header that came, if targets are told; null for none.
+    std::unique_ptr<std::vector<proxy_header::Tlv>> heard_;
     std::optional<Ending> interrupted_;
     std::unique_ptr<Exchange> exchange_;    ///< where the service has a cache
     std::unique_ptr<Passage> passage_;      ///< where the client came by a tunnel

@@ -144,6 +144,12 @@ Result<int> Steering::open_sink() {
     return program_.sink();
 }
 
+/// Where clients are named by a PROXY header, the kernel does not see whom the list is about.
+static const config::Access& list_of(const config::Service& service) {
+    static const config::Access nobody;
+    return service.accept_proxy.empty() ? service.access : nobody;
+}
+
 /// Only those that have changed: a list may be long.
 Result<> Steering::write_lists(const config::Config& config) {
     std::map<uint16_t, const config::Access*> changed;
@@ -152,7 +158,8 @@ Result<> Steering::write_lists(const config::Config& config) {
     };
     look(0, config.access);
     for (const auto& service : config.services)
-        if (uint16_t number = numbers_.of(service.name); number != 0) look(number, service.access);
+        if (uint16_t number = numbers_.of(service.name); number != 0)
+            look(number, list_of(service));
 
     std::vector<kernel::AccessList> lists;
     for (const auto& [number, access] : changed) {

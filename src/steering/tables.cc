@@ -28,8 +28,11 @@ ServiceEntry entry_of(const config::Service& service, uint16_t number, const Dow
     return {.number = number,
             .present = is_down ? while_down(service.when_down) : Verdict::accept,
             .on_deny = drops ? Verdict::drop : Verdict::refuse,
-            // Where a name decides, clients are counted once it is known.
-            .rate = service.sni.empty() ? static_cast<uint32_t>(service.limits.source_rate) : 0};
+            // Where a name decides, clients are counted once it is known; and whom a PROXY header
+            // names is known to those who read it.
+            .rate = service.sni.empty() && service.accept_proxy.empty()
+                        ? static_cast<uint32_t>(service.limits.source_rate)
+                        : 0};
 }
 
 std::vector<std::string> numbered_names(const config::Config& config) {

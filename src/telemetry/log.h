@@ -35,7 +35,8 @@ struct SessionRecord {
     uint64_t id = 0;
     std::shared_ptr<const std::string> service;  ///< null when no service was found
     Address client;
-    Address original_dst;        ///< what the client dialled
+    Address original_dst;             ///< what the client dialled
+    std::optional<Address> via = {};  ///< the proxy that said whom it carries; where one did
     std::string_view door = {};  ///< the capture that it came in by; empty for a port of a service
     std::optional<Address> target;
     std::string_view element = {};  ///< of the service's chain, that has ended it; lives as long as

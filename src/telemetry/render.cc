@@ -148,10 +148,11 @@ std::string render(Format form, WallTime time, const SessionRecord& record) {
             return std::chrono::duration<double, std::milli>(duration).count();
         };
         return format(
-            R"({{"time":{},"level":"info","event":"session","id":{},"service":{},"client":{},)"
+            R"({{"time":{},"level":"info","event":"session","id":{},"service":{},"client":{}{},)"
             R"("original_dst":{}{}{},"target":{},"to_target":{},"to_client":{},"duration_ms":{:.3f},)"
             R"("queued_ms":{:.3f},"tried":{}{},"ending":{},"reason":{}{}}})",
             quoted(timestamp(time)), record.id, quoted(service), quoted(record.client.text()),
+            record.via ? format(R"(,"via":{})", quoted(record.via->text())) : "",
             quoted(record.original_dst.text()),
             record.door.empty() ? "" : format(R"(,"door":{})", quoted(record.door)),
             !*record.tls
@@ -165,9 +166,10 @@ std::string render(Format form, WallTime time, const SessionRecord& record) {
                 (record.detail.empty() ? "" : format(R"(,"detail":{})", quoted(record.detail))));
     }
     return format(
-        "{} info  session {} service={} client={} original_dst={}{}{} target={} to_target={} "
+        "{} info  session {} service={} client={}{} original_dst={}{}{} target={} to_target={} "
         "to_client={} duration={}{} tried={}{} ending={} {}{}",
-        clock_text(time), record.id, service, record.client.text(), record.original_dst.text(),
+        clock_text(time), record.id, service, record.client.text(),
+        record.via ? " via=" + record.via->text() : "", record.original_dst.text(),
         record.door.empty() ? "" : format(" door={}", record.door),
         (*record.tls ? format(" tls={}", record.tls) : "") +
             (record.identity.empty() ? "" : format(" identity={}", on_one_line(record.identity))),

@@ -54,6 +54,15 @@ TEST_CASE("where there is a cache a session says what it did", "[P-49]") {
           std::string::npos);
 }
 
+TEST_CASE("a session says through which proxy its client came") {
+    auto carried = record();
+    carried.via = Address::parse("198.51.100.9:40000");
+    CHECK(render(Format::text, moment, carried)
+              .contains(" client=198.51.100.7:51522 via=198.51.100.9:40000 original_dst="));
+    CHECK(render(Format::json, moment, carried)
+              .contains(R"("client":"198.51.100.7:51522","via":"198.51.100.9:40000",)"));
+}
+
 TEST_CASE("a session without service and target says so") {
     SessionRecord bare;
     CHECK(render(Format::json, moment, bare).find(R"("service":"-")") != std::string::npos);

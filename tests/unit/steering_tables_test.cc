@@ -163,3 +163,18 @@ TEST_CASE("without names no number is taken for ports that are shared by them", 
     const auto config = parse("[[service]]\nname = 'a'\nports = 80\ntargets = '10.0.0.1:80'\n");
     CHECK(steering::numbered_names(config) == Names{"a"});
 }
+
+TEST_CASE("where headers name clients, the kernel counts nobody") {
+    auto config = parse(R"(
+[[service]]
+name = "web"
+ports = 5001
+targets = "10.0.0.1:80"
+accept_proxy = "198.51.100.7"
+limits = { source_rate = 7 }
+)");
+    const auto numbers = numbers_for(config);
+    CHECK(make_tables(config, numbers, {}).of_service[numbers.of("web")].rate == 0);
+    config.services[0].accept_proxy.clear();
+    CHECK(make_tables(config, numbers, {}).of_service[numbers.of("web")].rate == 7);
+}
