@@ -7,6 +7,7 @@
 #include <random>
 
 #include "base/format.h"
+#include "config/certificates.h"
 #include "control/changes.h"
 #include "control/reports.h"
 #include "control/text.h"
@@ -388,6 +389,7 @@ void Server::on_worker_end(const worker::Worker* worker) {
     if (file_change_) file_change_->cancel();
     no_more_status_.raise();
     no_more_watchdog_.raise();
+    no_more_certificates_.raise();
     loop_.stop();
 }
 
@@ -518,6 +520,7 @@ void Server::run() {
     if (file_) loop_.spawn(heed_file());
     if (notifier_.is_heard()) loop_.spawn(tell_status());
     if (notifier_.watchdog()) loop_.spawn(tell_alive(*notifier_.watchdog()));
+    loop_.spawn(watch_certificates());
     loop_.run();
     desk_.reset();
     for (auto& worker : workers_) worker->join();
@@ -595,6 +598,7 @@ report::Reload Server::reload(bool was_asked_for) {
         log_.info("reload_applied", "reload: applied: " + done.text);
         done.warnings = warnings_of(*snapshot_);
         for (const auto& warning : done.warnings) log_.warn("service_down", "reload: " + warning);
+        tell_of_certificates();
         undo.after = share_now();
         undo.done = done;
         undo_ = std::move(undo);
@@ -845,6 +849,19 @@ std::string Server::status_line() const {
 Task<> Server::tell_status() {
     for (std::string told; !co_await no_more_status_.wait(1s);)
         if (auto now = status_line(); now != told && notifier_.status(now)) told = std::move(now);
+}
+
+/// Which of them will be no good soon, or are not now.
+void Server::tell_of_certificates() {
+    const auto now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+    for (const auto& one : config::certificates_of(snapshot_->config()))
+        if (auto trouble = config::date_trouble(one, now))
+            log_.warn("certificate", "tls: " + trouble->text);
+}
+
+Task<> Server::watch_certificates() {
+    do tell_of_certificates();
+    while (!co_await no_more_certificates_.wait(24h));
 }
 
 /// Twice in the time that the manager waits, as long as all workers turn. A proxify that leaves is

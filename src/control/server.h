@@ -168,6 +168,8 @@ class Server {
     std::string status_line() const;
     io::Task<> tell_status();
     io::Task<> tell_alive(Duration limit);
+    void tell_of_certificates();
+    io::Task<> watch_certificates();
 
     Options options_;
     std::optional<kernel::User> user_;
@@ -210,7 +212,7 @@ class Server {
     Time started_at_{};
     Time applied_at_{};  ///< the running config
     std::optional<Desk> desk_;
-    io::Signal no_more_status_{loop_}, no_more_watchdog_{loop_};
+    io::Signal no_more_status_{loop_}, no_more_watchdog_{loop_}, no_more_certificates_{loop_};
     bool names_moved_ = false;  ///< since the snapshot was built; another is on its way
     bool leaving_ = false;
 };

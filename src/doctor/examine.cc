@@ -174,7 +174,15 @@ void look_at_limits(Host& host) {
 
 }  // namespace
 
-Host examine_host(const steering::PortSet& ports) {
+std::vector<std::string> readable_by_all(const std::vector<std::string>& files) {
+    std::vector<std::string> out;
+    for (const auto& file : files)
+        if (struct stat info{}; stat(file.c_str(), &info) == 0 && info.st_mode & S_IROTH)
+            out.push_back(file);
+    return out;
+}
+
+Host examine_host(const steering::PortSet& ports, const std::vector<std::string>& keys) {
     Host host;
     utsname system{};
     if (uname(&system) == 0) host.kernel = system.release;
@@ -189,6 +197,8 @@ Host examine_host(const steering::PortSet& ports) {
     look_at_interfaces(host);
     host.marks = marks_here();
     look_at_limits(host);
+    host.now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+    host.open_keys = readable_by_all(keys);
     return host;
 }
 

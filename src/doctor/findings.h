@@ -42,4 +42,7 @@ std::string paragraph(std::string text);
 void judge_ports(const Host& host, const config::Config& config, const Start& start,
                  Findings& findings);
 
+/// What the file's certificates and keys are worth today.
+void judge_certificates(const Host& host, const config::Config& config, Findings& findings);
+
 }  // namespace proxify::doctor

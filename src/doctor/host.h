@@ -3,6 +3,7 @@
 // tried there. A value: judge() works on one that was made up just as well.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -63,6 +64,10 @@ struct Host {
     std::vector<Interface> interfaces;
     Marks marks;
 
+    // Certificates
+    std::chrono::sys_seconds now{};      ///< as this host has it
+    std::vector<std::string> open_keys;  ///< files with private keys that others can read
+
     // Limits
     size_t descriptors_max = 0;  ///< RLIMIT_NOFILE, to which proxify raises itself
     std::optional<long> nr_open, file_max, files_open;
@@ -70,9 +75,13 @@ struct Host {
     std::optional<long> conntrack_count, conntrack_max;
 };
 
+/// Which of them every user can read. A group that may read a key shares it with a service; that
+/// everybody may is an oversight.
+std::vector<std::string> readable_by_all(const std::vector<std::string>& files);
+
 /// Looks, and tries: a ring is opened, and where the capabilities are there the steering program is
 /// loaded. Neither outlives the call, nothing is attached and no packet is sent. Listeners on
-/// `ports` are given the names of their processes.
-Host examine_host(const steering::PortSet& ports);
+/// `ports` are given the names of their processes. `keys` are files that nobody else should read.
+Host examine_host(const steering::PortSet& ports, const std::vector<std::string>& keys = {});
 
 }  // namespace proxify::doctor

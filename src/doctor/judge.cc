@@ -8,6 +8,7 @@
 #include <iterator>
 
 #include "base/format.h"
+#include "config/certificates.h"
 #include "doctor/finding.h"
 #include "doctor/findings.h"
 #include "io/ring.h"
@@ -414,6 +415,7 @@ std::vector<Finding> judge(const Host& host, const config::Config* config, const
     judge_links(host, start, findings);
     judge_bpf(host, start, findings);
     if (config) judge_ports(host, *config, start, findings);
+    if (config) judge_certificates(host, *config, findings);
     judge_ways(host, findings);
     judge_descriptors(host, config, start, findings);
     judge_locked_memory(host, findings);
@@ -465,7 +467,9 @@ std::vector<Finding> diagnose(const Start& start) {
         ports = steering::ports_of(*config);
         if (start.steer) ports.set(start.listen.value_or(config->listen));
     }
-    auto findings = judge(examine_host(ports), config ? &*config : nullptr, start);
+    std::vector<std::string> keys;
+    if (config) keys = config::keys_of(*config);
+    auto findings = judge(examine_host(ports, keys), config ? &*config : nullptr, start);
     findings.insert(findings.begin(), std::move(about_config));
     return findings;
 }

@@ -37,6 +37,23 @@ struct CacheThing {
     const stats::Cache& stats() const { return *store.stats(); }
 };
 
+/// TLS of a service with one side.
+struct TlsThing {
+    std::string labels;
+    const stats::Tls& stats;
+};
+
+struct CertificateThing {
+    std::string labels;
+    std::chrono::sys_seconds ends;
+};
+
+/// One of a service's tls.allowed_names.
+struct AllowedThing {
+    std::string labels;
+    const stats::Counter& clients;
+};
+
 struct TargetThing {
     std::string labels;
     const balance::Target& target;
@@ -78,8 +95,8 @@ void add_answers(Page& page, const AnswersThing& it) {
     for (const auto& [name, count] : it.answers) page.add(with(it.labels, "answer", name), count);
 }
 
-void add_time(Page& page, WallTime time) {
-    page.add_seconds("", std::chrono::duration<double>(time.time_since_epoch()).count());
+void add_time(Page& page, std::string_view labels, WallTime time) {
+    page.add_seconds(labels, std::chrono::duration<double>(time.time_since_epoch()).count());
 }
 
 /// Where nothing limits how many there are at once, nobody waits.
@@ -100,13 +117,13 @@ constexpr Metric<Input> of_proxify[] = {
     {"proxify_build_info", Type::gauge, "Always 1; the version is a label.",
      [](Page& page, const Input& it) { page.add(label("version", it.version), 1); }},
     {"proxify_start_time_seconds", Type::gauge, "When proxify was started, since the epoch.",
-     [](Page& page, const Input& it) { add_time(page, it.started_at); }},
+     [](Page& page, const Input& it) { add_time(page, "", it.started_at); }},
     {"proxify_config_last_reload_successful", Type::gauge,
      "1, or 0 when the file that is there now was refused and an older one is running.",
      [](Page& page, const Input& it) { page.add("", !it.is_refused); }},
     {"proxify_config_last_reload_success_timestamp_seconds", Type::gauge,
      "When the running configuration was put in force, since the epoch.",
-     [](Page& page, const Input& it) { add_time(page, it.reloaded_at); }},
+     [](Page& page, const Input& it) { add_time(page, "", it.reloaded_at); }},
     {"proxify_log_dropped_lines_total", Type::counter,
      "Log lines that were dropped because they came faster than they could be written.",
      [](Page& page, const Input& it) { page.add("", it.log_lines_dropped); }},
@@ -205,6 +222,39 @@ constexpr Metric<CacheThing> of_caches[] = {
      [](Page& page, const CacheThing& it) { page.add(it.labels, it.store.bytes()); }},
     {"proxify_cache_entries", Type::gauge, "Answers that are kept.",
      [](Page& page, const CacheThing& it) { page.add(it.labels, it.store.entries()); }},
+};
+
+constexpr Metric<TlsThing> of_tls[] = {
+    {"proxify_tls_handshakes_total", Type::counter,
+     "TLS handshakes with clients or targets, by what came of them.",
+     [](Page& page, const TlsThing& it) {
+         const auto add = [&](std::string_view result, const stats::Counter& count) {
+             page.add(with(it.labels, "result", result), count.value());
+         };
+         add("full", it.stats.full);
+         add("resumed", it.stats.resumed);
+         add("timeout", it.stats.timed_out);
+         add("certificate", it.stats.bad_certificate);
+         add("protocol", it.stats.bad_protocol);
+         add("gone", it.stats.gone);
+     }},
+    {"proxify_tls_connections_total", Type::counter, "Connections that speak TLS, by its version.",
+     [](Page& page, const TlsThing& it) {
+         page.add(with(it.labels, "version", "1.2"), it.stats.version_1_2.value());
+         page.add(with(it.labels, "version", "1.3"), it.stats.version_1_3.value());
+     }},
+};
+
+constexpr Metric<CertificateThing> of_certificates[] = {
+    {"proxify_tls_certificate_expiry_timestamp_seconds", Type::gauge,
+     "When a certificate that proxify shows stops being good, since the epoch.",
+     [](Page& page, const CertificateThing& it) { add_time(page, it.labels, it.ends); }},
+};
+
+constexpr Metric<AllowedThing> of_allowed[] = {
+    {"proxify_tls_clients_total", Type::counter,
+     "Clients who came in with a certificate that is allowed by its name.",
+     [](Page& page, const AllowedThing& it) { page.add(it.labels, it.clients.value()); }},
 };
 
 constexpr Metric<TargetThing> of_targets[] = {
@@ -429,6 +479,34 @@ std::string render(const Input& input) {
         if (service && service->cache)
             caches.push_back({label("service", service->name), *service->cache});
 
+    std::vector<TlsThing> tls;
+    std::vector<CertificateThing> certificates;
+    std::vector<AllowedThing> allowed;
+    for (const auto& service : input.snapshot->services()) {
+        if (!service) continue;
+        const std::string labels = label("service", service->name);
+        if (service->tls) {
+            const auto& settings = service->spec.tls->settings;
+            const auto side = with(labels, "side", "client");
+            tls.push_back({side, service->stats->client_tls});
+            for (size_t i = 0; i < settings.identities.size(); ++i)
+                certificates.push_back({with(side, "file", settings.identities[i].certificate.name),
+                                        service->tls->certificates()[i].not_after});
+            for (size_t i = 0; i < settings.allowed_names.size(); ++i)
+                allowed.push_back({with(labels, "name", settings.allowed_names[i]),
+                                   *service->allowed_clients[i]});
+        }
+        if (service->target_tls) {
+            const auto side = with(labels, "side", "target");
+            tls.push_back({side, service->stats->target_tls});
+            if (const auto* shown = service->target_tls->certificate())
+                certificates.push_back(
+                    {with(side, "file",
+                          service->spec.target_tls->settings.identity->certificate.name),
+                     shown->not_after});
+        }
+    }
+
     std::vector<WorkerThing> workers;
     for (const auto& worker : input.workers)
         workers.push_back({label("worker", std::to_string(worker.number)), worker});
@@ -437,6 +515,11 @@ std::string render(const Input& input) {
     write(page, of_proxify, std::span(&input, 1));
     write(page, of_services, services);
     if (!caches.empty()) write(page, of_caches, caches);
+    if (!tls.empty()) {
+        write(page, of_tls, tls);
+        write(page, of_certificates, certificates);
+        write(page, of_allowed, allowed);
+    }
     write(page, of_targets, targets);
     write(page, of_elements, elements);
     write(page, of_ports, ports);
@@ -462,6 +545,9 @@ std::vector<Family> families() {
     add(of_proxify);
     add(of_services);
     add(of_caches);
+    add(of_tls);
+    add(of_certificates);
+    add(of_allowed);
     add(of_targets);
     add(of_elements);
     add(of_ports);

@@ -115,9 +115,21 @@ void guard(Service& service, const Service* before) {
     if (!service.sources) service.sources = std::make_shared<access::Sources>();
 }
 
+std::shared_ptr<stats::Counter> find_clients(const Service* before, const std::string& name) {
+    if (before && before->spec.tls) {
+        const auto& names = before->spec.tls->settings.allowed_names;
+        for (size_t i = 0; i < names.size(); ++i)
+            if (names[i] == name) return before->allowed_clients[i];
+    }
+    return std::make_shared<stats::Counter>();
+}
+
 /// What was counted goes on.
 void keep_stats(Service& service, const Service* before) {
     service.stats = before ? before->stats : std::make_shared<stats::Service>();
+    if (service.spec.tls)
+        for (const auto& name : service.spec.tls->settings.allowed_names)
+            service.allowed_clients.push_back(find_clients(before, name));
     if (!service.spec.count_ports) return;
     service.port_stats = before ? before->port_stats : nullptr;
     if (!service.port_stats) service.port_stats = std::make_shared<stats::Ports>();

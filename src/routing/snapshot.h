@@ -56,6 +56,8 @@ struct Service {
     std::shared_ptr<const access::List> own_list = {};     ///< may be null
     std::shared_ptr<access::Sources> sources = {};         ///< null when it has no limits
     std::shared_ptr<stats::Service> stats = {};
+    /// Clients with a certificate, for each of tls.allowed_names.
+    std::vector<std::shared_ptr<stats::Counter>> allowed_clients = {};
     std::shared_ptr<stats::Ports> port_stats = {};        ///< null unless count_ports asks for it
     std::shared_ptr<const filter::Filters> filters = {};  ///< null when it has none
     std::shared_ptr<cache::Store> cache = {};             ///< null when it keeps no answers

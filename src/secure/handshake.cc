@@ -33,7 +33,7 @@ Task<Outcome> shake_hands(Stream& stream, std::unique_ptr<Connection> connection
             sent = connection->flush(wire);
         }
         if (shaken == Connection::Shaken::failed) {
-            Outcome outcome{EBADMSG, connection->error()};
+            Outcome outcome{EBADMSG, connection->error(), connection->is_about_certificate()};
             if (const auto& refused = connection->refused())
                 outcome.why += " (" + refused->subject + ")";
             co_return outcome;

@@ -19,6 +19,7 @@ struct Outcome {
     /// Of EBADMSG: "no shared cipher", "certificate has expired (CN = alice)". A subject is the
     /// peer's own words.
     std::string why = {};
+    bool is_about_certificate = false;
 
     bool is_done() const { return error == 0; }
 };

@@ -4,6 +4,7 @@
 #include <cerrno>
 
 #include "secure/handshake.h"
+#include "session/handshakes.h"
 #include "session/session.h"
 
 namespace proxify::session {
@@ -53,6 +54,7 @@ Task<Ending> Session::shake_hands_with_client() {
     shaking_hands_ = nullptr;
     deadline.end();
     if (interrupted_) co_return *interrupted_;
+    count_handshake(stats().client_tls, outcome, deadline.has_passed(), client_);
     if (deadline.has_passed())
         co_return Ending{Party::silent_client, Stage::greet, "no TLS handshake in time"};
     if (outcome.error == EBADMSG) {
@@ -65,8 +67,11 @@ Task<Ending> Session::shake_hands_with_client() {
                          outcome.error == ENODATA ? 0 : outcome.error};
     const tls::Connection& agreed = *secure::connection_of(client_);
     record_.tls = agreed.version();
-    if (const auto peer = agreed.peer())
+    if (const auto peer = agreed.peer()) {
         record_.identity = peer->names.empty() ? peer->subject : peer->names.front();
+        if (auto at = tls::find_allowed(*peer, service_->spec.tls->settings.allowed_names))
+            service_->allowed_clients[*at]->add();
+    }
     co_return Ending{};
 }
 

@@ -3,6 +3,7 @@
 #include <cerrno>
 
 #include "secure/handshake.h"
+#include "session/handshakes.h"
 #include "session/session.h"
 
 namespace proxify::session {
@@ -20,6 +21,7 @@ Task<Ending> Session::introduce(const balance::Target& target, Time until) {
         ending = co_await shake_hands_with_target(target);
     shaking_hands_ = nullptr;
     if (interrupted_) co_return *interrupted_;
+    count_handshake(stats().target_tls, outcome, deadline.has_passed(), *target_);
     if (deadline.has_passed())
         co_return Ending{
             Party::silent_target, Stage::connect,

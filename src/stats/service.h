@@ -6,6 +6,7 @@
 #include "stats/bytes.h"
 #include "stats/endings.h"
 #include "stats/histogram.h"
+#include "stats/tls.h"
 
 namespace proxify::stats {
 
@@ -16,6 +17,7 @@ struct Service {
     Histogram durations{session_bounds};  ///< of sessions that have ended
     Histogram waits{queue_bounds};        ///< in line for a seat, whatever came of it
     Endings endings;
+    Tls client_tls, target_tls;
 };
 
 }  // namespace proxify::stats

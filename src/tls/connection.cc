@@ -119,6 +119,7 @@ void Connection::begin(ssl_st* ssl) {
 
 void Connection::note_failure() {
     has_failed_ = true;
+    is_about_certificate_ = tls::is_about_certificate();
     error_ = words_of_failure(ssl_.get());
 }
 

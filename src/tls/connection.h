@@ -41,6 +41,8 @@ class Connection final : public Codec {
 
     /// "self-signed certificate", "no shared cipher". OpenSSL's words or ours, none of the peer's.
     const std::string& error() const { return error_; }
+    /// Whether that is about a certificate, ours or the peer's.
+    bool is_about_certificate() const { return is_about_certificate_; }
 
     // What was agreed on; once hands are shaken.
 
@@ -79,6 +81,7 @@ class Connection final : public Codec {
     int wire_error_ = 0;               ///< of that wire
     bool has_finished_ = false;
     bool has_failed_ = false;
+    bool is_about_certificate_ = false;
 };
 
 }  // namespace proxify::tls

@@ -19,6 +19,24 @@ std::string words_of_error() {
     return words ? words : "unknown TLS error " + std::to_string(code);
 }
 
+bool is_about_certificate() {
+    switch (ERR_GET_REASON(ERR_peek_error())) {
+        case SSL_R_CERTIFICATE_VERIFY_FAILED:
+        case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE:
+        case SSL_R_SSLV3_ALERT_NO_CERTIFICATE:
+        case SSL_R_SSLV3_ALERT_BAD_CERTIFICATE:
+        case SSL_R_SSLV3_ALERT_UNSUPPORTED_CERTIFICATE:
+        case SSL_R_SSLV3_ALERT_CERTIFICATE_REVOKED:
+        case SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED:
+        case SSL_R_SSLV3_ALERT_CERTIFICATE_UNKNOWN:
+        case SSL_R_TLSV1_ALERT_UNKNOWN_CA:
+        case SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED:
+            return true;
+        default:
+            return false;
+    }
+}
+
 std::string words_of_failure(const SSL* ssl) {
     const bool is_certificate = ERR_GET_REASON(ERR_peek_error()) == SSL_R_CERTIFICATE_VERIFY_FAILED;
     const long verified = SSL_get_verify_result(ssl);
@@ -188,15 +206,6 @@ std::vector<unsigned char> wire_of(const std::vector<std::string>& protocols) {
     return out;
 }
 
-bool is_allowed(X509* certificate, const std::vector<std::string>& allowed) {
-    const CertificateFacts facts = facts_of(certificate);
-    return std::ranges::any_of(allowed, [&](const std::string& one) {
-        if (one.starts_with("sha256:")) return lower(one.substr(7)) == facts.fingerprint;
-        return std::ranges::find(facts.names, one) != facts.names.end() ||
-               std::ranges::find(facts.names, lower(one)) != facts.names.end();
-    });
-}
-
 /// Asked for each certificate of a chain; the peer's own is at depth 0, and comes last.
 template <class Shared>
 int check_name(int is_good, X509_STORE_CTX* chain) {
@@ -212,7 +221,7 @@ int check_name(int is_good, X509_STORE_CTX* chain) {
     if (X509_STORE_CTX_get_error_depth(chain) != 0) return 1;
     const auto* shared = static_cast<const Shared*>(SSL_get_app_data(ssl));
     if (shared->allowed_names.empty() ||
-        is_allowed(X509_STORE_CTX_get_current_cert(chain), shared->allowed_names))
+        find_allowed(facts_of(X509_STORE_CTX_get_current_cert(chain)), shared->allowed_names))
         return 1;
     X509_STORE_CTX_set_error(chain, X509_V_ERR_APPLICATION_VERIFICATION);
     return refuse();
@@ -294,6 +303,17 @@ Result<CertificateFacts> facts_of(const Pem& certificate) {
     OwnedCertificate leaf(PEM_read_bio_X509_AUX(bio.get(), nullptr, no_passphrase, nullptr));
     if (!leaf) return fail(about(certificate, "no certificate can be read from it"));
     return facts_of(leaf.get());
+}
+
+std::optional<size_t> find_allowed(const CertificateFacts& facts,
+                                   const std::vector<std::string>& allowed) {
+    auto found = std::ranges::find_if(allowed, [&](const std::string& one) {
+        if (one.starts_with("sha256:")) return lower(one.substr(7)) == facts.fingerprint;
+        return std::ranges::find(facts.names, one) != facts.names.end() ||
+               std::ranges::find(facts.names, lower(one)) != facts.names.end();
+    });
+    if (found == allowed.end()) return std::nullopt;
+    return static_cast<size_t>(found - allowed.begin());
 }
 
 Result<ServerContext> ServerContext::open(const ServerSettings& settings) {

@@ -66,6 +66,10 @@ struct CertificateFacts {
 /// The first certificate of a text.
 Result<CertificateFacts> facts_of(const Pem& certificate);
 
+/// Which of `allowed`, written as in ServerSettings, a certificate is; the first of them.
+std::optional<size_t> find_allowed(const CertificateFacts& facts,
+                                   const std::vector<std::string>& allowed);
+
 class ServerContext {
   public:
     /// Errors name the file, what is wrong in it, and what to do.

@@ -31,6 +31,9 @@ using OwnedSession = std::unique_ptr<SSL_SESSION, Freed<SSL_SESSION_free>>;
 
 /// The words of the oldest error in this thread's queue, which is emptied.
 std::string words_of_error();
+/// Whether the oldest error is about a certificate: one of the peer's that is no good or missing,
+/// or ours in the peer's opinion.
+bool is_about_certificate();
 /// Why a handshake failed: of a certificate that is no good, what is wrong with it.
 std::string words_of_failure(const SSL* ssl);
 

@@ -331,3 +331,46 @@ TEST_CASE("wrong usage of the doctor ends with 2") {
         CHECK(Proxify::refuse(ns, {.config = "", .flags = flags}).exit_code == 2);
     }
 }
+
+TEST_CASE("a certificate that ends soon is a warning of the doctor's, and of a start and a reload",
+          "[P-47]") {
+    IN_NAMESPACE(ns);
+    TempDir dir;
+    auto cert = [&](std::vector<std::string> words) {
+        words.insert(words.begin(), {proxify_binary(), "cert"});
+        return run({.argv = words, .directory = dir.path()}).exit_code;
+    };
+    REQUIRE(cert({"ca", "--out", "ca"}) == 0);
+    REQUIRE(cert({"leaf", "--ca", "ca", "--san", "a.example", "--out", "a", "--days", "5"}) == 0);
+    const std::string tls =
+        "tls = { certificates = \"" + (dir / "a.pem") + "\", key = \"" + (dir / "a.key") + "\" }\n";
+    const std::string warning = (dir / "a.pem") + " (tls of service web) expires in 4 days, on ";
+    auto times_in = [&](const std::string& log) {
+        size_t times = 0;
+        for (size_t at = 0; (at = log.find(warning, at)) != log.npos; ++at) ++times;
+        return times;
+    };
+
+    auto report = doctor(ns, web("5001") + tls);
+    INFO(report.text);
+    CHECK(report.exit_code == 3);
+    CHECK(report.says("expires in 4 days, on "));
+
+    auto proxify = Proxify::start(ns, {web("5001") + tls});
+    CHECK(eventually([&] { return times_in(proxify.log()) == 1; }));
+    proxify.reload(web("5001, 5002") + tls);
+    CHECK(eventually([&] { return times_in(proxify.log()) == 2; }));
+    // A renewed one is taken over, and nothing more is said.
+    auto reloads = [&] {
+        const auto log = proxify.log();
+        size_t times = 0;
+        for (size_t at = 0; (at = log.find("reload: applied", at)) != log.npos; ++at) ++times;
+        return times;
+    };
+    const size_t before = reloads();
+    REQUIRE(cert({"leaf", "--ca", "ca", "--san", "a.example", "--out", "a", "--force"}) == 0);
+    CHECK(eventually([&] { return reloads() > before; }));
+    CHECK(times_in(proxify.log()) == 2);
+    CHECK(proxify.stop() == 0);
+    CHECK(doctor(ns, web("5001") + tls).bad.find("certificate") == std::string::npos);
+}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The doctor's judgement of hosts that were made up.
 #include <cerrno>
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
@@ -8,6 +9,8 @@
 #include "doctor/finding.h"
 #include "doctor/text.h"
 #include "support/catch.h"
+#include "support/temp_dir.h"
+#include "tls/authority.h"
 
 using namespace proxify;
 using namespace proxify::doctor;
@@ -739,4 +742,79 @@ TEST_CASE("a command is never broken, and no byte of a name reaches the terminal
     CHECK_FALSE(contains(text, "\x1b"));
     CHECK(
         contains(as_text(findings, {}, {.colours = true}), "\x1b[33mwarn\x1b[0m  x  named \\x1B"));
+}
+
+TEST_CASE("the doctor warns of certificates that end soon, are over, or not good yet", "[P-47]") {
+    test::TempDir dir;
+    const auto ca = *tls::make_authority({.common_name = "Example authority", .days = 3650});
+    const auto made = *tls::issue({{"ca.pem", ca.certificate}, {"ca.key", ca.key}},
+                                  {.common_name = "", .names = {"www.example.org"}, .days = 100});
+    test::write_file(dir / "site.pem", made.certificate);
+    test::write_file(dir / "site.key", made.key);
+    const std::string file = dir / "site.pem", key = dir / "site.key";
+    const auto config = web("443", "203.0.113.1:80",
+                            "tls = { certificates = '" + file + "', key = '" + key + "' }\n");
+    auto said = [&](std::chrono::sys_seconds now) {
+        Host host = healthy();
+        host.now = now;
+        return bad_ones(host, config, bound);
+    };
+    using std::chrono::days;
+    const auto ends = made.facts.not_after;
+    CHECK(said(ends - days(15)).empty());
+    CHECK(said(ends - days(14)).empty());
+    auto text = [&](std::chrono::sys_seconds now) {
+        const auto findings = said(now);
+        REQUIRE(findings.size() == 1);
+        CHECK(findings[0].severity == Severity::warning);
+        CHECK(findings[0].topic == "certificates");
+        CHECK_FALSE(findings[0].remedy.empty());
+        return findings[0].what;
+    };
+    const std::string whose = "the certificate in " + file + " (tls of service web) ";
+    CHECK(text(ends - days(14) + 1s).starts_with(whose + "expires in 13 days, on 2"));
+    CHECK(text(ends - days(2) + 1s).starts_with(whose + "expires in 1 day, on 2"));
+    CHECK(text(ends - 1s).starts_with(whose + "expires within a day, on 2"));
+    CHECK(text(ends).starts_with(whose + "has expired on 2"));
+    CHECK(text(made.facts.not_before - 1s).starts_with(whose + "is not good before 2"));
+
+    // As it stands on this host.
+    std::filesystem::permissions(key, std::filesystem::perms(0640));
+    CHECK(doctor::readable_by_all({key}).empty());
+    std::filesystem::permissions(key, std::filesystem::perms(0604));
+    CHECK(doctor::readable_by_all({key}) == std::vector<std::string>{key});
+    Host host = healthy();
+    host.now = ends - days(50);
+    host.open_keys = {key};
+    CHECK(bad_ones(host, config, bound) ==
+          std::vector<Finding>{{Severity::warning, "certificates",
+                                "the private key in " + key +
+                                    " can be read by every user of this "
+                                    "host",
+                                "`chmod o= " + key + "`"}});
+}
+
+TEST_CASE("a chain in the wrong order is a hint of the doctor's", "[P-47]") {
+    test::TempDir dir;
+    const auto ca = *tls::make_authority({.common_name = "Example authority"});
+    const auto other = *tls::make_authority({.common_name = "Other authority"});
+    const auto made = *tls::issue({{"ca.pem", ca.certificate}, {"ca.key", ca.key}},
+                                  {.common_name = "", .names = {"www.example.org"}});
+    auto said = [&](const std::string& certificates) {
+        test::write_file(dir / "site.pem", certificates + made.key);
+        Host host = healthy();
+        host.now = made.facts.not_before;
+        return bad_ones(
+            host,
+            web("443", "203.0.113.1:80", "tls = { certificates = '" + (dir / "site.pem") + "' }\n"),
+            bound);
+    };
+    CHECK(said(made.certificate).empty());
+    CHECK(said(made.certificate + ca.certificate).empty());
+    const auto findings = said(made.certificate + other.certificate);
+    REQUIRE(findings.size() == 1);
+    CHECK(findings[0].severity == Severity::note);
+    CHECK(contains(findings[0].what,
+                   "number 2, \"CN = Other authority\", does not vouch for the one before it, "
+                   "\"CN = www.example.org\""));
 }

@@ -13,6 +13,7 @@
 #include "support/json.h"
 #include "support/kernel_test.h"
 #include "support/log_lines.h"
+#include "tls/authority.h"
 
 using namespace proxify;
 using namespace proxify::test;
@@ -45,9 +46,47 @@ targets = ["[2001:db8::1]:5432"]
 cache = {}
 )";
 
+/// A third one, with TLS on both sides, and what it names.
+struct WithTls {
+    WithTls() {
+        const auto ca = *tls::make_authority({.common_name = "Example authority"});
+        const auto made = *tls::issue({{"ca.pem", ca.certificate}, {"ca.key", ca.key}},
+                                      {.common_name = "", .names = {"www.example.org"}});
+        ends = made.facts.not_after;
+        write_file(dir / "ca.pem", ca.certificate);
+        write_file(dir / "site.pem", made.certificate + made.key);
+    }
+    std::string service() const {
+        return "[[service]]\nname = 'secret'\nports = [443]\ntargets = '198.51.100.3:443'\n"
+               "tls = { certificates = '" +
+               (dir / "site.pem") + "', client_ca = '" + (dir / "ca.pem") +
+               "', allowed_names = ['a.example', 'b.example'] }\n"
+               "target_tls = { verify = false, certificate = '" +
+               (dir / "site.pem") + "' }\n";
+    }
+    TempDir dir;
+    std::chrono::sys_seconds ends;
+};
+
+const WithTls& with_tls() {
+    static const WithTls made;
+    return made;
+}
+
 /// Everything that a page can say is in it, each number another one.
 Input full_input() {
-    auto snapshot = build(two_services);
+    auto snapshot = build(two_services + with_tls().service());
+    auto& secret = *snapshot->services()[3];
+    secret.stats->client_tls.full.add(1);
+    secret.stats->client_tls.resumed.add(2);
+    secret.stats->client_tls.timed_out.add(3);
+    secret.stats->client_tls.bad_certificate.add(4);
+    secret.stats->client_tls.bad_protocol.add(5);
+    secret.stats->client_tls.gone.add(6);
+    secret.stats->target_tls.count_done("TLSv1.2", /*is_resumed=*/true);
+    secret.stats->target_tls.count_done("TLSv1.3", /*is_resumed=*/true);
+    secret.stats->target_tls.count_done("TLSv1.3", /*is_resumed=*/false);
+    secret.allowed_clients[1]->add(7);
     const auto& web = *snapshot->services()[1];
     web.stats->sessions.add(10);
     for (int i = 0; i < 6; ++i) web.stats->endings.add({});
@@ -308,6 +347,49 @@ TEST_CASE("a page says what became of the sessions of a cache, and of nobody els
     CHECK_FALSE(page.has("proxify_cache_hits_total{service=\"web\"}"));
 }
 
+TEST_CASE("a page says what came of TLS, with whom, and when certificates end", "[P-47][P-48]") {
+    const auto page = parse_exposition(metrics::render(full_input()));
+    auto handshakes = [&](const std::string& side, const std::string& result) {
+        return page.at("proxify_tls_handshakes_total{service=\"secret\",side=\"" + side +
+                       "\",result=\"" + result + "\"}");
+    };
+    CHECK(handshakes("client", "full") == 1);
+    CHECK(handshakes("client", "resumed") == 2);
+    CHECK(handshakes("client", "timeout") == 3);
+    CHECK(handshakes("client", "certificate") == 4);
+    CHECK(handshakes("client", "protocol") == 5);
+    CHECK(handshakes("client", "gone") == 6);
+    CHECK(handshakes("target", "full") == 1);
+    CHECK(handshakes("target", "resumed") == 2);
+    auto connections = [&](const std::string& version) {
+        return page.at(
+            "proxify_tls_connections_total{service=\"secret\",side=\"target\",version=\"" +
+            version + "\"}");
+    };
+    CHECK(connections("1.2") == 1);
+    CHECK(connections("1.3") == 2);
+    CHECK(page.at(R"(proxify_tls_clients_total{service="secret",name="a.example"})") == 0);
+    CHECK(page.at(R"(proxify_tls_clients_total{service="secret",name="b.example"})") == 7);
+    for (const std::string side : {"client", "target"})
+        CHECK(
+            page.at("proxify_tls_certificate_expiry_timestamp_seconds{service=\"secret\",side=\"" +
+                    side + "\",file=\"" + (with_tls().dir / "site.pem") + "\"}") ==
+            static_cast<double>(with_tls().ends.time_since_epoch().count()));
+    CHECK_FALSE(
+        page.has(R"(proxify_tls_handshakes_total{service="web",side="client",result="full"})"));
+}
+
+TEST_CASE("clients of an allowed name are counted on over a reload that adds names", "[P-48]") {
+    auto input = full_input();
+    auto more =
+        std::regex_replace(with_tls().service(), std::regex("'a.example', "), "'c.example', ");
+    input.snapshot = build(two_services + more, input.snapshot.get());
+    const auto page = parse_exposition(metrics::render(input));
+    CHECK(page.at(R"(proxify_tls_clients_total{service="secret",name="b.example"})") == 7);
+    CHECK(page.at(R"(proxify_tls_clients_total{service="secret",name="c.example"})") == 0);
+    CHECK_FALSE(page.has(R"(proxify_tls_clients_total{service="secret",name="a.example"})"));
+}
+
 TEST_CASE("the buckets of a histogram only rise, and the last one is all") {
     const auto page = parse_exposition(metrics::render(full_input()));
     auto bucket = [&](const char* le) {
@@ -383,9 +465,10 @@ TEST_CASE(
     auto input = full_input();
     const auto before = parse_exposition(metrics::render(input));
     const auto old = input.snapshot;
-    input.snapshot = build(
-        two_services + "[[service]]\nname = \"new\"\nports = [7]\ntargets = [\"198.51.100.9:1\"]\n",
-        old.get());
+    input.snapshot =
+        build(two_services + with_tls().service() +
+                  "[[service]]\nname = \"new\"\nports = [7]\ntargets = [\"198.51.100.9:1\"]\n",
+              old.get());
     const auto after = parse_exposition(metrics::render(input));
     for (const auto& [name, family] : before.families)
         for (const auto& [sample, value] : family.samples) {
