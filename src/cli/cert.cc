@@ -5,12 +5,14 @@
 #include <sys/stat.h>
 
 #include <charconv>
+#include <chrono>
 #include <cstdio>
 #include <fstream>
 #include <iterator>
 #include <ostream>
 #include <utility>
 
+#include "base/count_text.h"
 #include "base/fd.h"
 #include "base/format.h"
 #include "config/words.h"
@@ -145,12 +147,12 @@ static Result<std::string> follow(const CertOrder& order) {
     TRY(write_both(order, made));
     std::string names;
     for (const auto& name : order.wanted.names) names += (names.empty() ? " for " : ", ") + name;
-    const std::chrono::year_month_day day(
-        std::chrono::floor<std::chrono::days>(made.facts.not_after));
-    return format("{0}.pem, {0}.key: {1}{2}, good until {3:04}-{4:02}-{5:02}\n", order.out,
+    // Rounded: it began a moment ago.
+    const auto left = std::chrono::round<std::chrono::days>(made.facts.not_after -
+                                                            std::chrono::system_clock::now());
+    return format("{0}.pem, {0}.key: {1}{2}, good for {3}\n", order.out,
                   order.ca.empty() ? "an authority" : "a certificate", names,
-                  static_cast<int>(day.year()), static_cast<unsigned>(day.month()),
-                  static_cast<unsigned>(day.day()));
+                  count_text(static_cast<size_t>(left.count()), "day"));
 }
 
 int run_cert(const Options& options, std::ostream& out, std::ostream& err) {

@@ -5,6 +5,14 @@
 
 using namespace proxify::test;
 
+TEST_CASE("docs/tls.md goes from nothing to a service that knows its clients by their certificates",
+          "[P-47][P-48][M-14]") {
+    IN_NAMESPACE(ns);
+    NEEDS_PROGRAM("openssl");
+    NEEDS_PROGRAM("curl");
+    follow_page({ns, ECHO_SERVER}, "docs/tls.md", "From nothing");
+}
+
 TEST_CASE("five minutes of docs/elements.md end with an element of one's own", "[X-10][X-11]") {
     IN_NAMESPACE(ns);
     NEEDS_PROGRAM("nc");
