@@ -206,6 +206,8 @@ constexpr std::string_view good_lines[] = {
     "name = 'e'",
     "ports = [446]",
     "targets = ['[::ffff:198.51.100.1]:80']",
+    "target_tls = { verify = false, server_name = 'db.example', min_version = '1.3', alpn = "
+    "['pg', 'h2'] }",
     "[service.health]",
     "down_interval = '1h1m1s1ms'",
     "timeout = '0h1ms'"};
@@ -343,6 +345,9 @@ constexpr std::string_view values[] = {"0",
                                        "[{ type = 'limit_bytes', bytes = 0 }]",
                                        "{ ttl = '1s', delimiter = 'ab' }",
                                        "'64KiB'",
+                                       "{ certificates = 'none.pem', client_ca = 'none.pem' }",
+                                       "{ verify = false, crl = 'none.pem' }",
+                                       "{ verify = false, min_version = '1.2' }",
                                        "{ address = '_a._tcp.b', weight = 1 }",
                                        "{ address = 'a:80', weight = 0 }",
                                        "1979-05-27",

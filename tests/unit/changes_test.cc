@@ -258,6 +258,9 @@ std::string random_file(std::mt19937& random) {
         out += one_of({"", "", "filters = [{ type = 'count' }]",
                        "filters = [{ type = 'limit_bytes', bytes = 5, name = 'count' }]",
                        "filters = [{ type = 'count', direction = 'to_client' }]"});
+        out += one_of({"", "", "target_tls = { verify = false }",
+                       "target_tls = { verify = false, server_name = 'a.example' }",
+                       "target_tls = { verify = false, min_version = '1.3' }"});
         out += one_of({"", "", "chunk_size = 5", "cache = {}", "cache = { ttl = '5s' }"});
         out += one_of({"", "timeouts = { idle = '5m' }", "timeouts = { connect = '1s' }",
                        "queue = { size = 5 }", "queue = { timeout = '1s' }",
