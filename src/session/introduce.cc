@@ -21,7 +21,6 @@ Task<Ending> Session::introduce(const balance::Target& target, Time until) {
         ending = co_await shake_hands_with_target(target);
     shaking_hands_ = nullptr;
     if (interrupted_) co_return *interrupted_;
-    count_handshake(stats().target_tls, outcome, deadline.has_passed(), *target_);
     if (deadline.has_passed())
         co_return Ending{
             Party::silent_target, Stage::connect,
@@ -36,6 +35,9 @@ Task<Ending> Session::shake_hands_with_target(const balance::Target& target) {
     const secure::Outcome outcome = co_await secure::shake_hands(
         *target_,
         std::make_unique<tls::Connection>(*service_->target_tls, name, name + " " + target.text));
+    // Stopped by nobody else, it took too long.
+    if (!interrupted_)
+        count_handshake(stats().target_tls, outcome, outcome.error == ECANCELED, *target_);
     if (outcome.error == 0) co_return Ending{};
     record_.detail = outcome.why;
     co_return Ending{Party::target, Stage::connect, "the TLS handshake failed",
