@@ -21,6 +21,9 @@ class OwnDoors : public dial::Guard {
     bool let_through(const Address& source) override { return steering_->guard_dial(source); }
     void forget(const Address& source) override { steering_->unguard_dial(source); }
     uint32_t mark() const override { return mark_.load(std::memory_order_relaxed); }
+    std::optional<bool> is_here(const Ip& ip) override {
+        return recognises_ ? std::optional(peers_->is_here(ip)) : std::nullopt;
+    }
     void claim(dial::Claim& claim) override;
     void disclaim(dial::Claim& claim) override;
     bool is_own(const Address& client, const Address& original_dst) override;

@@ -215,8 +215,8 @@ void Server::use_captures(const config::Config& config) {
         using enum config::CaptureType;
         return one.second == redirect || one.second == tproxy;
     });
-    if (!by_rules) return;
-    if (!std::exchange(told_of_marks_, true) && !kernel::may_set_marks())
+    if (!by_rules && !config.tunnel) return;
+    if (by_rules && !std::exchange(told_of_marks_, true) && !kernel::may_set_marks())
         log_.warn("no_marks",
                   format("own connections cannot bear the mark {:#x}, which takes CAP_NET_ADMIN: "
                          "rules for what leaves this host must leave out uid {} instead",

@@ -34,6 +34,11 @@ class Guard {
 
     /// What our sockets are marked with; 0 for nothing.
     virtual uint32_t mark() const { return 0; }
+    /// Whether an interface of this host has the address, as far as that is known.
+    virtual std::optional<bool> is_here(const Ip& ip) {
+        static_cast<void>(ip);
+        return std::nullopt;
+    }
     /// Between the two, a connection of the socket that is claimed is recognised when it comes back
     /// to us.
     virtual void claim(Claim& claim) { static_cast<void>(claim); }

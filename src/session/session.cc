@@ -75,10 +75,11 @@ Task<Ending> Session::carry() {
         co_return refuse(denied);
 
     begin_chain();
-    // What a cache reads comes once the near end of a tunnel has its answer.
-    if (passage_ && service_->cache) answer_passage(tunnel::Answer::connected);
-    if (service_->cache)
+    if (service_->cache) {
+        // What a cache reads comes once the near end of a tunnel has its answer.
+        if (passage_) answer_passage(tunnel::Answer::connected);
         if (auto ended = co_await answer_from_cache()) co_return *ended;
+    }
     if (Ending failed = co_await connect_to_target(); !failed.is_normal()) co_return refuse(failed);
     if (passage_) answer_passage(tunnel::Answer::connected);
 
@@ -264,7 +265,12 @@ Task<Ending> Session::connect_to_target() {
 }
 
 bool Session::stays_here() {
-    return dial::is_local(around_.loop.ring(), record_.original_dst.ip);
+    const Ip& ip = record_.original_dst.ip;
+    if (ip.is_loopback()) return true;
+    // Where net.ipv4.ip_nonlocal_bind is set a socket can be bound to any address, so what the
+    // kernel tells of its interfaces comes first: what is not here must not go in the clear.
+    const auto known = around_.guard ? around_.guard->is_here(ip) : std::nullopt;
+    return known ? *known : dial::is_local(around_.loop.ring(), ip);
 }
 
 dial::Destination Session::destination_of(const balance::Target& target, const Address& to) {

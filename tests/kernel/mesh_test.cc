@@ -179,6 +179,19 @@ TEST_CASE(
     CHECK_FALSE(wire.bytes().contains("PXFY"));
 }
 
+TEST_CASE("where a socket may be bound to any address, what is elsewhere goes by the tunnel [M-04]") {
+    IN_MESH(mesh);
+    NEEDS_PROGRAM("tcpdump");
+    Server service(mesh.pod02.where, mesh.pod02.at(80), greet("marker"));
+    must(mesh.pod01.where, "echo 1 > /proc/sys/net/ipv4/ip_nonlocal_bind");
+    auto near = mesh.pod01.mesh(), far = mesh.pod02.mesh();
+    Wire wire(mesh.router);
+    CHECK(mesh.pod01.answer(mesh.pod02.at(80)) == "marker");
+    wire.settle();
+    CHECK(wire.count("tcp port 80") == 0);
+    CHECK(wire.count("tcp port 18001") > 10);
+}
+
 TEST_CASE("the service sees a connection from its own host's address [M-06]") {
     IN_MESH(mesh);
     Server service(mesh.pod02.where, mesh.pod02.at(80), say_peer());
