@@ -13,7 +13,8 @@ std::vector<NamedCertificate> certificates_of(const Config& config) {
     for (const auto& service : config.services) {
         auto add = [&](std::string_view key, const tls::Pem& file) {
             if (auto facts = tls::facts_of(file))
-                all.push_back({service.name, key, file.name, *std::move(facts)});
+                all.push_back(
+                    {format("{} of service {}", key, service.name), file.name, *std::move(facts)});
         };
         if (service.tls) {
             for (const auto& one : service.tls->settings.identities) add("tls", one.certificate);
@@ -25,6 +26,10 @@ std::vector<NamedCertificate> certificates_of(const Config& config) {
             if (settings.ca) add("target_tls.ca", *settings.ca);
         }
     }
+    if (config.tunnel)
+        for (const auto* file : {&config.tunnel->identity.certificate, &config.tunnel->ca})
+            if (auto facts = tls::facts_of(*file))
+                all.push_back({"[tunnel]", file->name, *std::move(facts)});
     return all;
 }
 
@@ -36,6 +41,7 @@ std::vector<std::string> keys_of(const Config& config) {
         if (service.target_tls && service.target_tls->settings.identity)
             files.insert(service.target_tls->settings.identity->key.name);
     }
+    if (config.tunnel) files.insert(config.tunnel->identity.key.name);
     return {files.begin(), files.end()};
 }
 
@@ -49,18 +55,17 @@ std::optional<DateTrouble> date_trouble(const NamedCertificate& certificate,
                                         std::chrono::sys_seconds now) {
     const auto& facts = certificate.facts;
     const auto text = [&](const std::string& what) {
-        return format("the certificate in {} ({} of service {}) {}", certificate.file,
-                      certificate.key, certificate.service, what);
+        return format("the certificate in {} ({}) {}", certificate.file, certificate.whose, what);
     };
     if (now >= facts.not_after)
         return DateTrouble{true, text("has expired on " + day_of(facts.not_after))};
     if (now < facts.not_before)
         return DateTrouble{true, text("is not good before " + day_of(facts.not_before))};
-    const auto left = std::chrono::floor<std::chrono::days>(facts.not_after - now);
-    if (left >= expiry_warning) return std::nullopt;
+    if (facts.not_after - now >= expiry_warning) return std::nullopt;
+    const auto left = std::chrono::ceil<std::chrono::days>(facts.not_after - now);
     return DateTrouble{
         false, text(format("expires {}, on {}",
-                           left.count() == 0
+                           left.count() == 1
                                ? "within a day"
                                : "in " + count_text(static_cast<size_t>(left.count()), "day"),
                            day_of(facts.not_after)))};

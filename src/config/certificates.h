@@ -13,8 +13,7 @@
 namespace proxify::config {
 
 struct NamedCertificate {
-    std::string service;
-    std::string_view key;  ///< "tls", "tls.client_ca", "target_tls", "target_tls.ca"
+    std::string whose;  ///< "tls of service web", "tls.client_ca of ...", "[tunnel]"
     std::string file;
     tls::CertificateFacts facts;
 };

@@ -344,7 +344,7 @@ TEST_CASE("a certificate that ends soon is a warning of the doctor's, and of a s
     REQUIRE(cert({"leaf", "--ca", "ca", "--san", "a.example", "--out", "a", "--days", "5"}) == 0);
     const std::string tls =
         "tls = { certificates = \"" + (dir / "a.pem") + "\", key = \"" + (dir / "a.key") + "\" }\n";
-    const std::string warning = (dir / "a.pem") + " (tls of service web) expires in 4 days, on ";
+    const std::string warning = (dir / "a.pem") + " (tls of service web) expires in 5 days, on ";
     auto times_in = [&](const std::string& log) {
         size_t times = 0;
         for (size_t at = 0; (at = log.find(warning, at)) != log.npos; ++at) ++times;
@@ -354,7 +354,7 @@ TEST_CASE("a certificate that ends soon is a warning of the doctor's, and of a s
     auto report = doctor(ns, web("5001") + tls);
     INFO(report.text);
     CHECK(report.exit_code == 3);
-    CHECK(report.says("expires in 4 days, on "));
+    CHECK(report.says("expires in 5 days, on "));
 
     auto proxify = Proxify::start(ns, {web("5001") + tls});
     CHECK(eventually([&] { return times_in(proxify.log()) == 1; }));
