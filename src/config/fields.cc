@@ -83,9 +83,9 @@ const Section send_proxy_section{"send_proxy", "send_proxy.", send_proxy_keys};
 const Section limits_section{"limits", "limits.", limits_keys};
 
 static const Section* const sections[] = {
-    &file_section,       &proxify_section,   &admin_section,    &log_section,   &service_section,
-    &target_section,     &health_section,    &timeouts_section, &queue_section, &ejection_section,
-    &limits_section,     &capture_section,   &filter_section,   &cache_section, &tls_section,
+    &file_section,       &proxify_section,    &admin_section,    &log_section,   &service_section,
+    &target_section,     &health_section,     &timeouts_section, &queue_section, &ejection_section,
+    &limits_section,     &capture_section,    &filter_section,   &cache_section, &tls_section,
     &target_tls_section, &send_proxy_section, &tunnel_section};
 
 const std::span<const Section* const> all_sections = sections;

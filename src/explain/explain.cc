@@ -197,9 +197,8 @@ bool Walk::pass_kernel(const steering::Explained& found) {
     }
     if (!found.is_by_name) find("state", down_words(service));
 
-    const int rate = service && judges_all && service->spec.sni.empty()
-                         ? service->spec.limits.source_rate
-                         : 0;
+    const int rate =
+        service && judges_all && service->spec.sni.empty() ? service->spec.limits.source_rate : 0;
     if (at == Reached::rates)
         return turn_away("rate", format("{}: {} in a second", found.meaning, rate), found.landing);
     if (rate != 0)

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <numeric>
 #include <optional>
+#include <thread>
 
 #include "base/fd.h"
 #include "base/format.h"
@@ -353,8 +354,14 @@ Result<> SteeringProgram::count_service(uint16_t service, bool is_counted) {
         counted_before_.resize(last.size());
         for (size_t i = 0; i < last.size(); ++i) counted_before_[i] += last[i].value;
     }
-    int failed = is_counted ? bpf_map_update_elem(map, &key, zeros.data(), BPF_NOEXIST)
+    // The kernel keeps a few elements ready and makes more a moment later: thousands at once can be
+    // too many, and the next moment not.
+    int failed = -1;
+    for (int tries = 0; tries < 100 && failed != 0 && (tries == 0 || errno == ENOMEM); ++tries) {
+        if (tries > 0) std::this_thread::sleep_for(1ms);
+        failed = is_counted ? bpf_map_update_elem(map, &key, zeros.data(), BPF_NOEXIST)
                             : bpf_map_delete_elem(map, &key);
+    }
     bool is_fine = failed == 0 || errno == EEXIST || errno == ENOENT;
     bool is_full = is_counted && (errno == E2BIG || errno == ENOSPC);
     if (is_fine || is_full) return {};

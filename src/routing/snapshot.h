@@ -65,7 +65,7 @@ struct Service {
     std::optional<tls::ClientContext> target_tls = {};    ///< with targets, if so
     /// Clients whose TLS handshake is under way, those of earlier configurations too; see `tls`.
     std::shared_ptr<std::atomic<int>> handshakes = {};
-    std::shared_ptr<const Tunnel> tunnel = {};            ///< null unless it goes through it
+    std::shared_ptr<const Tunnel> tunnel = {};  ///< null unless it goes through it
     /// Set for what is no service but the way to some: they are told apart by the name that a
     /// client asks for, and this has no name, no targets and nothing to count.
     std::shared_ptr<const Names> names = {};

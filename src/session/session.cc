@@ -193,7 +193,7 @@ Task<Ending> Session::connect_to_target() {
             continue;
         }
         Address to = *reached;
-        enters_tunnel_ = target->port.is_tunnel() && !stays_here();
+        enters_tunnel_ = target->port.is_tunnel() && !is_here(record_.original_dst.ip);
         if (enters_tunnel_)
             to.ip = service_->tunnel->spec.address.value_or(to.ip);
         else if (target->port.is_tunnel())
@@ -264,11 +264,11 @@ Task<Ending> Session::connect_to_target() {
     co_return failed;
 }
 
-bool Session::stays_here() {
-    const Ip& ip = record_.original_dst.ip;
+/// Whether an address is one of this host's. Where net.ipv4.ip_nonlocal_bind is set a socket can be
+/// bound to any, so what the kernel tells of its interfaces comes first: of what a tunnel is for,
+/// nothing must go in the clear.
+bool Session::is_here(const Ip& ip) {
     if (ip.is_loopback()) return true;
-    // Where net.ipv4.ip_nonlocal_bind is set a socket can be bound to any address, so what the
-    // kernel tells of its interfaces comes first: what is not here must not go in the clear.
     const auto known = around_.guard ? around_.guard->is_here(ip) : std::nullopt;
     return known ? *known : dial::is_local(around_.loop.ring(), ip);
 }
@@ -281,7 +281,7 @@ dial::Destination Session::destination_of(const balance::Target& target, const A
         // Whether it is an address of ours matters only where the port is one of our doors.
         destination.is_local = around_.guard &&
                                around_.guard->way_to(to.port) != dial::Guard::Way::open &&
-                               dial::is_local(around_.loop.ring(), to.ip);
+                               is_here(to.ip);
     } else {
         destination.is_local = target.is_local.load(std::memory_order_relaxed);
     }

@@ -179,7 +179,8 @@ TEST_CASE(
     CHECK_FALSE(wire.bytes().contains("PXFY"));
 }
 
-TEST_CASE("where a socket may be bound to any address, what is elsewhere goes by the tunnel [M-04]") {
+TEST_CASE(
+    "where a socket may be bound to any address, what is elsewhere goes by the tunnel [M-04]") {
     IN_MESH(mesh);
     NEEDS_PROGRAM("tcpdump");
     Server service(mesh.pod02.where, mesh.pod02.at(80), greet("marker"));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The PROXY protocol: from proxies in front, which are believed because they are configured, and to
 // targets; with HAProxy, nginx and curl at the other end.
+#include <algorithm>
 #include <mutex>
 
 #include "base/format.h"
@@ -72,10 +73,21 @@ class Ear {
 std::string say(const Namespace& ns, const std::string& first,
                 const DialOptions& options = from_proxy, const std::string& to = "127.0.0.1:5001") {
     Stream client = Stream::dial(ns, to, options);
-    client.send(first + "hello\n");
-    client.finish();
+    try {
+        client.send(first + "hello\n");
+        client.finish();
+    } catch (const StreamError&) {
+        return "reset";  // it came before we had said anything
+    }
     const Got got = client.receive_all();
     return got.bytes + (got.end == End::clean ? "" : to_text(got.end));
+}
+
+/// Whether one of so many sessions ended with these words; workers write their lines as they come.
+bool has_ended(const Proxify& proxify, size_t count, std::string_view words) {
+    return std::ranges::any_of(proxify.sessions(count), [&](const SessionLine& line) {
+        return line.ending.ends_with(words);
+    });
 }
 
 /// What HAProxy or nginx need is in a directory of their own.
@@ -285,11 +297,11 @@ TEST_CASE("who is slow with a header is not waited for, nor who is slow behind i
                  web("health = false\n" + tls_of(directory, R"(, handshake_timeout = "200ms")"))});
     Stream silent = Stream::dial(ns, "127.0.0.1:5001", from_proxy);
     CHECK(silent.receive_all().end == End::reset);
-    CHECK(proxify.sessions(1).back().ending.ends_with("no PROXY header in time"));
+    CHECK(has_ended(proxify, 1, "no PROXY header in time"));
     Stream half = Stream::dial(ns, "127.0.0.1:5001", from_proxy);
     half.send("PROXY TCP4 ");
     CHECK(half.receive_all().end == End::reset);
-    CHECK(proxify.sessions(2).back().ending.ends_with("no PROXY header in time"));
+    CHECK(has_ended(proxify, 2, "no PROXY header in time"));
     Stream whole = Stream::dial(ns, "127.0.0.1:5001", from_proxy);
     whole.send(proxy_header::version_1(somebody));
     CHECK(whole.receive_all().end == End::reset);
@@ -312,15 +324,15 @@ TEST_CASE("lists and limits of a service are about the client that a header name
             return proxy_header::version_2(carrying(ip + ":51522", "198.51.100.1:443"));
         };
         CHECK(say(ns, of("198.51.100.7")) == "reset");
-        CHECK(proxify.sessions(1).back().ending.ends_with("denied"));
+        CHECK(has_ended(proxify, 1, "denied"));
         CHECK(say(ns, "", from_stranger) == "reset");
-        CHECK(proxify.sessions(2).back().ending.ends_with("denied"));
+        CHECK(has_ended(proxify, 2, "denied"));
         // So many of one client, and of the proxy any number.
         for (int i = 1; i <= 10; ++i)
             CHECK(say(ns, of("203.0.113." + std::to_string(i))) == "blue\n");
         for (int i = 0; i < 3; ++i) CHECK(say(ns, of("203.0.113.77")) == "blue\n");
         CHECK(say(ns, of("203.0.113.77")) == "reset");
-        CHECK(proxify.sessions(16).back().ending.ends_with("too many connections of this source"));
+        CHECK(has_ended(proxify, 16, "too many connections of this source"));
         std::vector<Stream> held;
         for (int i = 0; i < 2; ++i) {
             held.push_back(Stream::dial(ns, "127.0.0.1:5001", from_proxy));
@@ -328,7 +340,7 @@ TEST_CASE("lists and limits of a service are about the client that a header name
             CHECK(held.back().receive_line() == "blue\n");
         }
         CHECK(say(ns, of("203.0.113.88")) == "reset");
-        CHECK(proxify.sessions(17).back().ending.ends_with("too many sessions of this source"));
+        CHECK(has_ended(proxify, 17, "too many sessions of this source"));
         held.clear();
         CHECK(proxify.stop() == 0);
     }
@@ -371,7 +383,7 @@ TEST_CASE("targets that follow the client go where the header says that it aimed
     // Not into one of our own doors, whoever says so.
     const auto loop = proxy_header::version_2(carrying("203.0.113.7:1", "127.0.0.1:5002"));
     CHECK(say(ns, loop, from_proxy, "127.0.0.1:5002") == "reset");
-    CHECK(proxify.sessions(3).back().ending.ends_with("the target is proxify itself"));
+    CHECK(has_ended(proxify, 3, "the target is proxify itself"));
 }
 
 TEST_CASE("a target is told first who the client is and what it dialled", "[proxy_protocol]") {
