@@ -358,7 +358,7 @@ Result<> SteeringProgram::count_service(uint16_t service, bool is_counted) {
     // too many, and the next moment not.
     int failed = -1;
     for (int tries = 0; tries < 100 && failed != 0 && (tries == 0 || errno == ENOMEM); ++tries) {
-        if (tries > 0) std::this_thread::sleep_for(1ms);
+        if (tries > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
         failed = is_counted ? bpf_map_update_elem(map, &key, zeros.data(), BPF_NOEXIST)
                             : bpf_map_delete_elem(map, &key);
     }

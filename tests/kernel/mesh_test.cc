@@ -187,7 +187,7 @@ TEST_CASE(
     must(mesh.pod01.where, "echo 1 > /proc/sys/net/ipv4/ip_nonlocal_bind");
     auto near = mesh.pod01.mesh(), far = mesh.pod02.mesh();
     Wire wire(mesh.router);
-    CHECK(mesh.pod01.answer(mesh.pod02.at(80)) == "marker");
+    for (int i = 0; i < 2; ++i) CHECK(mesh.pod01.answer(mesh.pod02.at(80)) == "marker");
     wire.settle();
     CHECK(wire.count("tcp port 80") == 0);
     CHECK(wire.count("tcp port 18001") > 10);
