@@ -371,6 +371,12 @@ void check_tunnel(const Draft& draft, Problems& problems) {
                              "target_tls: the tunnel is encrypted already, and what is at its end "
                              "speaks with the client itself",
                              "take it out");
+            if (service.send_proxy)
+                problems.add(
+                    at,
+                    "send_proxy: what a tunnel carries begins with the client's own bytes, "
+                    "and its end is told of no client",
+                    "take it out");
             if (originals > 1)
                 problems.add(at,
                              "targets: \"original\" and \"tunnel\" lead to the same place, and "

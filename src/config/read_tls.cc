@@ -59,6 +59,20 @@ Understood<std::string> read_allowed(std::string_view text) {
     return "sha256:" + digits;
 }
 
+/// What is written twice would be counted twice under one name.
+void refuse_twice(Fields& fields, std::string_view key) {
+    auto* value = fields.find(key);
+    std::vector<std::string_view> seen;
+    for (const auto& one : value ? one_or_many(*value) : std::span<const Value>()) {
+        auto* text = one.as<std::string>();
+        if (!text) continue;
+        if (std::ranges::find(seen, *text) != seen.end())
+            fields.problems().add(
+                one.at, format("{}: {} is there twice", fields.label(key), quoted(*text)));
+        seen.push_back(*text);
+    }
+}
+
 /// Certificates and keys, in pairs; a key that is not named is in the file of its certificate.
 std::vector<tls::Identity> read_identities(Fields& fields, std::string_view key) {
     auto certificates = read_paths(fields, key);
@@ -97,6 +111,8 @@ void read_tls(const Value& value, DraftService& draft, Problems& problems) {
     fields.flag("require_client_certificate", settings.require_client_certificate);
     read_path(fields, "crl", settings.crl);
     fields.words("allowed_names", read_allowed, settings.allowed_names);
+    refuse_twice(fields, "allowed_names");
+    refuse_twice(fields, "certificates");
     fields.duration("handshake_timeout", {}, tls.handshake_timeout);
     fields.count("max_handshakes", {1, connections_max}, tls.max_handshakes);
     for (std::string_view key : {"require_client_certificate", "crl", "allowed_names"})

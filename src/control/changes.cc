@@ -131,7 +131,9 @@ class Planner {
         change_access("of all services", before_.access, next_.access);
         if (before_.log != next_.log) note("~", "[log]");
         if (before_.admin != next_.admin) note("~", "[admin]");
+        if (before_.tunnel != next_.tunnel) note("~", "[tunnel]");
         auto rest = before_;
+        rest.tunnel = next_.tunnel;
         rest.services = next_.services;
         rest.default_service = next_.default_service;
         if (plan_.changes.size() == noted && rest != next_) note("~", "[proxify]");

@@ -170,12 +170,17 @@ void keep_tls(Service& service, const Service* before) {
 
 /// The same for the tunnel. What is written there was opened once already.
 std::shared_ptr<const Tunnel> keep_tunnel(const std::optional<config::Tunnel>& written,
-                                          const std::shared_ptr<const Tunnel>& known) {
+                                          const std::shared_ptr<const Tunnel>& known,
+                                          std::shared_ptr<const access::List> common_list) {
     if (!written) return nullptr;
-    if (known && known->spec == *written) return known;
-    return std::make_shared<const Tunnel>(
-        Tunnel{*written, *tls::ServerContext::open(written->server_settings()),
-               *tls::ClientContext::open(written->client_settings())});
+    auto tunnel = std::make_shared<Tunnel>(
+        known && known->spec == *written
+            ? *known
+            : Tunnel{*written, *tls::ServerContext::open(written->server_settings()),
+                     *tls::ClientContext::open(written->client_settings())});
+    tunnel->common_list = std::move(common_list);
+    if (known) tunnel->handshakes = known->handshakes;
+    return tunnel;
 }
 
 /// Those that `before` had and `service` has not, and that somebody still holds.
@@ -201,7 +206,8 @@ std::shared_ptr<const Snapshot> Snapshot::build(config::Config config, const Res
     snapshot->unserved_ = before ? before->unserved_ : std::make_shared<stats::Service>();
     snapshot->common_list_ = make_list(config.access, before ? &before->config_.access : nullptr,
                                        before ? before->common_list_ : nullptr);
-    snapshot->tunnel_ = keep_tunnel(config.tunnel, before ? before->tunnel_ : nullptr);
+    snapshot->tunnel_ =
+        keep_tunnel(config.tunnel, before ? before->tunnel_ : nullptr, snapshot->common_list_);
     for (const auto& spec : config.services) {
         const Service* old = nullptr;
         if (before)

@@ -41,6 +41,9 @@ struct Tunnel {
     config::Tunnel spec;
     tls::ServerContext server;
     tls::ClientContext client;
+    std::shared_ptr<const access::List> common_list = {};  ///< of all services; may be null
+    /// Of those who are about to come in by it.
+    std::shared_ptr<std::atomic<int>> handshakes = std::make_shared<std::atomic<int>>(0);
 };
 
 /// One service at work: its configuration, its targets and its guards.

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a client says before its own bytes begin: who it is, whom it wants, and how it will speak.
-#include <atomic>
 #include <cerrno>
 
 #include "secure/handshake.h"
@@ -23,23 +22,6 @@ Task<Ending> Session::greet() {
     client_.hold();  // what it says next waits until there is somebody to hear it
     co_return Ending{};
 }
-
-namespace {
-
-/// One of the handshakes that a service has at a time.
-class Turn {
-  public:
-    explicit Turn(std::atomic<int>& all) : all_(all), number_(all.fetch_add(1) + 1) {}
-    ~Turn() { --all_; }
-    Turn(const Turn&) = delete;
-    int number() const { return number_; }
-
-  private:
-    std::atomic<int>& all_;
-    int number_;
-};
-
-}  // namespace
 
 Task<Ending> Session::shake_hands_with_client() {
     const Turn turn(*service_->handshakes);

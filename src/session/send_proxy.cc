@@ -22,12 +22,6 @@ void add_to(std::string& out, uint8_t type, std::string_view value) {
     out += value;
 }
 
-/// The CN of a certificate's subject; empty when it has none. It is the last of the names.
-std::string_view common_name(const tls::CertificateFacts& facts) {
-    const bool has_one = facts.subject.contains("CN = ") && !facts.names.empty();
-    return has_one ? std::string_view(facts.names.back()) : std::string_view();
-}
-
 /// The value of PP2_TYPE_SSL (section 2.2.6): flags, whether a certificate was verified, and then
 /// TLVs of its own. A handshake with a certificate that is no good does not end, so one that was
 /// shown is verified.
@@ -39,7 +33,7 @@ std::string ssl_value(const tls::Connection& agreed) {
     if (peer) value[0] |= session_has_certificate | (agreed.is_resumed() ? 0 : has_certificate);
     value.append({0, 0, 0, peer ? '\0' : '\1'});
     add_to(value, version, agreed.version());
-    if (peer) add_to(value, cn, common_name(*peer));
+    if (peer) add_to(value, cn, peer->common_name);
     add_to(value, cipher, agreed.cipher());
     return value;
 }

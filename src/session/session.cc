@@ -186,6 +186,7 @@ Task<Ending> Session::connect_to_target() {
         balance::Target* target = &choice.seat.target();
         tried.add(*target);
         record_.tried = tried.count();
+        record_.detail.clear();  // it is of the target before
 
         auto reached = target->for_dialled(record_.original_dst);
         if (!reached) {
@@ -193,7 +194,7 @@ Task<Ending> Session::connect_to_target() {
             continue;
         }
         Address to = *reached;
-        enters_tunnel_ = target->port.is_tunnel() && !is_here(record_.original_dst.ip);
+        enters_tunnel_ = target->port.is_tunnel() && !stays_here();
         if (enters_tunnel_)
             to.ip = service_->tunnel->spec.address.value_or(to.ip);
         else if (target->port.is_tunnel())
@@ -219,11 +220,11 @@ Task<Ending> Session::connect_to_target() {
         if (error == 0 && service_->introduces()) {
             target_.emplace(around_.loop, std::move(attempt_.socket));
             failed = co_await introduce(*target, began + left / (chances - tried.count() + 1));
-            if (interrupted_) co_return *interrupted_;
-            if (!failed.is_normal()) {
+            if (interrupted_ || !failed.is_normal()) {
                 target_->stop();
                 co_await target_->quiet();
                 target_.reset();  // closed before the seat is another's
+                if (interrupted_) co_return *interrupted_;
                 target->stats.count_failed_connect(
                     failed.party == Party::silent_target ? ETIMEDOUT : failed.error);
                 if (!target->port.is_original()) count(*target, balance::Trouble::failed_connect);
@@ -264,13 +265,14 @@ Task<Ending> Session::connect_to_target() {
     co_return failed;
 }
 
-/// Whether an address is one of this host's. Where net.ipv4.ip_nonlocal_bind is set a socket can be
-/// bound to any, so what the kernel tells of its interfaces comes first: of what a tunnel is for,
-/// nothing must go in the clear.
-bool Session::is_here(const Ip& ip) {
+/// Whether the client aimed at this very host: no tunnel leads there, and no wire. Not asked by
+/// binding, which net.ipv4.ip_nonlocal_bind lets pass for any address; and what is not known to be
+/// here must not go in the clear.
+bool Session::stays_here() {
+    const Ip& ip = record_.original_dst.ip;
     if (ip.is_loopback()) return true;
-    const auto known = around_.guard ? around_.guard->is_here(ip) : std::nullopt;
-    return known ? *known : dial::is_local(around_.loop.ring(), ip);
+    if (!around_.guard) return dial::is_local(around_.loop.ring(), ip);
+    return around_.guard->is_here(ip).value_or(false);
 }
 
 dial::Destination Session::destination_of(const balance::Target& target, const Address& to) {
@@ -281,7 +283,8 @@ dial::Destination Session::destination_of(const balance::Target& target, const A
         // Whether it is an address of ours matters only where the port is one of our doors.
         destination.is_local = around_.guard &&
                                around_.guard->way_to(to.port) != dial::Guard::Way::open &&
-                               is_here(to.ip);
+                               (enters_tunnel_ ? around_.guard->is_here(to.ip).value_or(false)
+                                               : dial::is_local(around_.loop.ring(), to.ip));
     } else {
         destination.is_local = target.is_local.load(std::memory_order_relaxed);
     }

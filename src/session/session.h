@@ -106,7 +106,7 @@ class Session {
     /// False when the answer did not go out, or another has.
     bool answer_passage(tunnel::Answer answer);
     bool refuse_passage(const Ending& why);
-    bool is_here(const Ip& ip);
+    bool stays_here();
     [[gnu::noinline]] io::Task<Ending> send_header();
     proxy_header::Header header() const;
     [[gnu::noinline]] io::Task<Ending> shake_hands_with_target(const balance::Target& target);

@@ -5,6 +5,7 @@
 #include <cerrno>
 
 #include "secure/handshake.h"
+#include "session/handshakes.h"
 #include "session/session.h"
 
 namespace proxify::session {
@@ -16,6 +17,9 @@ namespace {
 
 /// What a client may take to open a tunnel, handshake and all.
 constexpr Duration patience = 10s;
+
+/// Strangers may keep so many handshakes waiting, and no more.
+constexpr int handshakes_max = 1000;
 
 /// Reads one message and leaves what comes behind it. 0, EPROTO when it is none, or what ended the
 /// stream.
@@ -67,6 +71,10 @@ Task<Ending> Session::enter_tunnel(Time until) {
     if (error == 0) {
         tunnel::Opening opening{.port = record_.original_dst.port, .path = {}};
         if (passage_) opening.path = passage_->opening.path;
+        if (opening.path.size() == tunnel::hops_max) {
+            shaking_hands_ = nullptr;
+            co_return Ending{Party::policy, Stage::connect, "a loop of tunnels"};
+        }
         opening.path.push_back(around_.instance);
         error = say(*target_, encode(opening))
                     ? co_await hear(*target_, tunnel::read_answer, answer)
@@ -116,6 +124,11 @@ Task<Ending> Session::leave_tunnel() {
     const std::shared_ptr<const routing::Tunnel> tunnel =
         around_.snapshot ? (*around_.snapshot)->tunnel() : nullptr;
     if (!tunnel) co_return Ending{Party::policy, Stage::route, "there is no [tunnel] any more"};
+    if (tunnel->common_list && !tunnel->common_list->admits(record_.client.ip))
+        co_return Ending{Party::policy, Stage::accept, "denied"};
+    const Turn turn(*tunnel->handshakes);
+    if (turn.number() > handshakes_max)
+        co_return Ending{Party::resource, Stage::greet, "too many TLS handshakes at once"};
     Deadline deadline(around_.loop, client_);
     deadline.begin(patience);
     shaking_hands_ = &client_;
@@ -135,6 +148,7 @@ Task<Ending> Session::leave_tunnel() {
         co_return Ending{Party::silent_client, Stage::greet, "no tunnel was opened in time"};
     if (outcome.error == EBADMSG) {
         record_.detail = outcome.why;
+        co_await relay::flush(around_.loop, client_);  // the near end may hear why
         co_return Ending{Party::client, Stage::greet, "the TLS handshake failed"};
     }
     if (error == EPROTO)

@@ -25,10 +25,11 @@ Client::Client(const ClientContext& context, const std::string& name)
     SSL_set_connect_state(ssl_.get());
 
     if (Ip::parse(name)) {
-        X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl_.get()), name.c_str());
+        expect(X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl_.get()), name.c_str()) == 1,
+               "the address to verify is set");
     } else if (!name.empty()) {
         SSL_set_tlsext_host_name(ssl_.get(), name.c_str());
-        SSL_set1_host(ssl_.get(), name.c_str());
+        expect(SSL_set1_host(ssl_.get(), name.c_str()) == 1, "the name to verify is set");
     }
     go_on();
 }

@@ -91,18 +91,18 @@ Connection::Connection(const ClientContext& context, const std::string& name,
     SSL* ssl = ssl_.get();
     SSL_set_app_data(ssl, const_cast<ClientContext::Shared*>(context.shared_.get()));
     SSL_set_connect_state(ssl);
-    if (Ip::parse(name)) {
-        if (context.shared_->verifies)
-            X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name.c_str());
-    } else if (!name.empty()) {
-        SSL_set_tlsext_host_name(ssl, name.c_str());
-        if (context.shared_->verifies) SSL_set1_host(ssl, name.c_str());
-    }
+    const bool is_ip = Ip::parse(name).has_value();
+    if (!is_ip && !name.empty()) SSL_set_tlsext_host_name(ssl, name.c_str());
+    if (context.shared_->verifies && !name.empty())
+        expect((is_ip ? X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name.c_str())
+                      : SSL_set1_host(ssl, name.c_str())) == 1,
+               "the name to verify is set");
     if (resume_.empty()) return;
     SSL_set_ex_data(ssl, resume_index(), &resume_);
     std::lock_guard guard(context.shared_->lock);
     auto known = context.shared_->sessions.find(resume_);
-    if (known != context.shared_->sessions.end()) SSL_set_session(ssl, known->second.get());
+    if (known != context.shared_->sessions.end() && !has_expired(known->second.get()))
+        SSL_set_session(ssl, known->second.get());
 }
 
 Connection::~Connection() = default;

@@ -73,7 +73,17 @@ std::string text_of_ip(const ASN1_OCTET_STRING* octets) {
     return ip.text();
 }
 
-void add_alternative_names(X509* certificate, std::vector<std::string>& names) {
+/// In UTF-8, whatever the certificate has it in; empty when it makes no sense.
+std::string utf8_of(const ASN1_STRING* string) {
+    unsigned char* text = nullptr;
+    const int size = ASN1_STRING_to_UTF8(&text, string);
+    if (size < 0) return {};
+    std::string out(reinterpret_cast<const char*>(text), static_cast<size_t>(size));
+    OPENSSL_free(text);
+    return out;
+}
+
+void add_alternative_names(X509* certificate, CertificateFacts& facts) {
     using Names = std::unique_ptr<GENERAL_NAMES, Freed<GENERAL_NAMES_free>>;
     Names all(static_cast<GENERAL_NAMES*>(
         X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr)));
@@ -89,7 +99,9 @@ void add_alternative_names(X509* certificate, std::vector<std::string>& names) {
         else if (name->type == GEN_IPADD)
             text = text_of_ip(name->d.iPAddress);
         // A name with a zero in it is somebody's attempt to be taken for somebody else.
-        if (!text.empty() && !text.contains('\0')) names.push_back(std::move(text));
+        if (text.empty() || text.contains('\0')) continue;
+        if (name->type == GEN_DNS) facts.dns_names.push_back(text);
+        facts.names.push_back(std::move(text));
     }
 }
 
@@ -262,7 +274,24 @@ int keep_session(SSL* ssl, SSL_SESSION* session) {
     return 1;
 }
 
+/// Whom a ticket stands for is not verified again, and one ticket leads to the next: so not longer
+/// than the certificate is good.
+SSL_TICKET_RETURN use_ticket(SSL*, SSL_SESSION* session, const unsigned char*, size_t,
+                             SSL_TICKET_STATUS status, void*) {
+    if (status == SSL_TICKET_EMPTY || status == SSL_TICKET_NO_DECRYPT)
+        return SSL_TICKET_RETURN_IGNORE_RENEW;
+    if (status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW)
+        return SSL_TICKET_RETURN_ABORT;
+    if (has_expired(session)) return SSL_TICKET_RETURN_IGNORE_RENEW;
+    return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
+}
+
 }  // namespace
+
+bool has_expired(SSL_SESSION* session) {
+    const X509* peer = session ? SSL_SESSION_get0_peer(session) : nullptr;
+    return peer && X509_cmp_current_time(X509_get0_notAfter(peer)) <= 0;
+}
 
 int refused_index() {
     static const int index = SSL_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr);
@@ -282,11 +311,14 @@ CertificateFacts facts_of(X509* certificate) {
     char* text = nullptr;
     const long size = BIO_get_mem_data(out.get(), &text);
     facts.subject.assign(text, static_cast<size_t>(size));
-    add_alternative_names(certificate, facts.names);
+    add_alternative_names(certificate, facts);
     const int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
     if (at >= 0) {
-        std::string cn = text_of(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
-        if (!cn.empty() && !cn.contains('\0')) facts.names.push_back(std::move(cn));
+        std::string cn = utf8_of(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
+        if (!cn.empty() && !cn.contains('\0')) {
+            facts.common_name = cn;
+            facts.names.push_back(std::move(cn));
+        }
     }
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned digest_size = 0;
@@ -310,7 +342,7 @@ std::optional<size_t> find_allowed(const CertificateFacts& facts,
     auto found = std::ranges::find_if(allowed, [&](const std::string& one) {
         if (one.starts_with("sha256:")) return lower(one.substr(7)) == facts.fingerprint;
         return std::ranges::find(facts.names, one) != facts.names.end() ||
-               std::ranges::find(facts.names, lower(one)) != facts.names.end();
+               std::ranges::find(facts.dns_names, lower(one)) != facts.dns_names.end();
     });
     if (found == allowed.end()) return std::nullopt;
     return static_cast<size_t>(found - allowed.begin());
@@ -359,6 +391,7 @@ Result<ServerContext> ServerContext::open(const ServerSettings& settings) {
             SSL_VERIFY_PEER |
                 (settings.require_client_certificate ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
             check_name<Shared>);
+        SSL_CTX_set_session_ticket_cb(ctx, nullptr, use_ticket, nullptr);
     }
     return ServerContext(std::move(shared));
 }

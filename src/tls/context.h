@@ -56,9 +56,11 @@ struct ClientSettings {
 
 /// What is known of a certificate.
 struct CertificateFacts {
-    std::string subject;             ///< "CN = www.example.org"
-    std::vector<std::string> names;  ///< SANs, without their types; the CN last
-    std::string fingerprint;         ///< SHA-256, 64 hexadecimal digits
+    std::string subject;                 ///< "CN = www.example.org"
+    std::vector<std::string> names;      ///< SANs, without their types; the CN last
+    std::vector<std::string> dns_names;  ///< those of them that are DNS names, in lower case
+    std::string common_name;             ///< in UTF-8; empty when there is none
+    std::string fingerprint;             ///< SHA-256, 64 hexadecimal digits
     std::chrono::sys_seconds not_before{}, not_after{};
     bool operator==(const CertificateFacts&) const = default;
 };

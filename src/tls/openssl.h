@@ -39,6 +39,9 @@ std::string words_of_failure(const SSL* ssl);
 
 CertificateFacts facts_of(X509* certificate);
 
+/// Whether the peer that a session stands for would not be believed any more.
+bool has_expired(SSL_SESSION* session);
+
 /// Where an SSL has the key of what it may resume, a std::string; its app data is a Shared.
 int resume_index();
 /// Where it notes which certificate was no good, a std::optional<CertificateFacts>; may be null.

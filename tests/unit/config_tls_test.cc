@@ -192,6 +192,8 @@ TEST_CASE("every mistake about TLS is told where it is, and what to do", "[P-47]
          "tls.client_ca: expected the path of one file", ""},
         {"tls = { " + site + ", require_client_certificate = true }",
          "tls.require_client_certificate: nobody vouches for clients", "client_ca = \"ca.pem\""},
+        {"tls = { " + site + ", client_ca = 'ca.pem', allowed_names = ['a', 'b', 'a'] }",
+         "tls.allowed_names: \"a\" is there twice", ""},
         {"tls = { " + site + ", allowed_names = 'a' }",
          "tls.allowed_names: nobody vouches for clients", "client_ca"},
         {"tls = { " + site + ", crl = 'ca.pem' }", "tls.crl: nobody vouches for clients",

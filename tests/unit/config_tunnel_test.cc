@@ -119,6 +119,7 @@ TEST_CASE("what is wrong with a tunnel is said where it is written") {
         {least + "max_hops = 17\n" + out, "max_hops"},
         {least + "hops = 3\n" + out, "unknown key \"hops\""},
         {least + out + "target_tls = true\n", "the tunnel is encrypted already"},
+        {least + out + "send_proxy = 'v2'\n", "begins with the client's own bytes"},
         {least + "[[service]]\nname = 'out'\nports = 80\ntargets = ['tunnel', 'original']\n",
          "lead to the same place"},
         {least + out + door + "cidr = '10.0.0.0/8'\n", "means nothing to a capture"},

@@ -13,6 +13,7 @@
 #include "base/format.h"
 #include "support/catch.h"
 #include "support/certificates.h"
+#include "support/eventually.h"
 
 using namespace proxify;
 using namespace proxify::test;
@@ -800,6 +801,34 @@ TEST_CASE("who a client is, is known after a resumption as well", "[P-48]") {
     // Of whom that was said, is known; what they claim is no identity.
     REQUIRE(later.server.connection->refused());
     CHECK(later.server.connection->refused()->subject == "CN = alice");
+}
+
+TEST_CASE("who comes again and again is known no longer than the certificate is good", "[P-48]") {
+    const Leaf brief = authority().leaf({.cn = "alice", .ends = std::chrono::seconds(2)});
+    const ServerContext servers = must(ServerContext::open(asking({})));
+    const ClientContext clients = client_of(brief);
+    size_t resumed = 0;
+    // Each time with what was agreed on the last time. The certificate's end is a matter of the
+    // real clock.
+    const bool is_refused = eventually([&] {
+        Pair pair(servers, clients, "www.example.org", "a");
+        if (!pair.shake()) return pair.server.connection->error() == "certificate has expired";
+        resumed += pair.server.connection->is_resumed();
+        for (Side* side : {&pair.client, &pair.server}) side->end();
+        return false;
+    });
+    CHECK(is_refused);
+    CHECK(resumed > 0);
+}
+
+TEST_CASE("a certificate is allowed by its names as they are, and DNS has no large letters",
+          "[P-48]") {
+    const Leaf alice = authority().leaf({.cn = "alice", .names = {"URI:spiffe://a/b"}});
+    for (const std::string bad : {"Alice", "SPIFFE://a/b"}) {
+        INFO(bad);
+        Pair pair(must(ServerContext::open(asking({bad}))), client_of(alice), "www.example.org");
+        CHECK(pair.error() == "none of the certificate's names is allowed");
+    }
 }
 
 TEST_CASE("a file that is no good is named, with what is wrong in it", "[P-47]") {
