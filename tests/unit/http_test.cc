@@ -204,7 +204,8 @@ TEST_CASE("a server can go at any moment, whoever asks and answers meanwhile") {
                         said != "nothing" && (wanted == right.end() || said != wanted->second);
                 }
             });
-        CHECK(test::eventually([&] { return answered > 50; }));
+        // Those who answer go last where cores are few, and others may want all of these.
+        CHECK(test::eventually([&] { return answered > 50; }, 60s));
         oracle.server.reset();
         enough = true;
         for (auto& client : clients) client.join();
