@@ -38,11 +38,12 @@ Task<Outcome> shake_hands(Stream& stream, std::unique_ptr<Connection> connection
                 outcome.why += " (" + refused->subject + ")";
             co_return outcome;
         }
-        if (sent < 0) co_return Outcome{-sent};
         if (shaken == Connection::Shaken::done) {
+            // A peer that is gone by now, and takes no ticket, may have said something before.
             stream.encode_with(std::move(connection), std::move(received.chunk));
             co_return Outcome{};
         }
+        if (sent < 0) co_return Outcome{-sent};
         if (came > bytes_max) co_return Outcome{EBADMSG, "the handshake is too long"};
 
         received = {};

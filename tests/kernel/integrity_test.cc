@@ -19,6 +19,7 @@
 #include <random>
 #include <set>
 
+#include "support/certificates.h"
 #include "support/kernel_test.h"
 #include "support/pattern.h"
 
@@ -304,22 +305,35 @@ uint64_t chosen_seed() {
     return std::random_device()();
 }
 
-void relay_a_gigabyte_each_way(size_t connections) {
+/// Straight to the target, and by a second proxify, which is told who comes and spoken with in TLS.
+enum class Way { straight, tls_and_proxy };
+
+std::string service(const std::string& port, const std::string& target, const std::string& more) {
+    return "[log]\nformat = \"json\"\n[[service]]\nname = \"web\"\nports = [" + port +
+           "]\ntargets = [\"127.0.0.1:" + target + "\"]\nhealth = false\n" + more;
+}
+
+void relay_a_gigabyte_each_way(size_t connections, Way way = Way::straight) {
+    const TempDir files;
     IN_NAMESPACE(ns);
     Run run{.ns = ns, .seed = chosen_seed()};
     INFO("PROXIFY_SEED=" << run.seed);
     run.plan_for(connections);
-    auto proxify = Proxify::start(ns, {.config = R"(
-[log]
-format = "json"
-
-[[service]]
-name    = "web"
-ports   = [5001]
-targets = ["127.0.0.1:9001"]
-health  = false
-)",
-                                       .flags = {"-b"}});
+    std::optional<Proxify> far;
+    std::string more;
+    if (way == Way::tls_and_proxy) {
+        const Authority ca;
+        write_file(files / "ca.pem", ca.certificate());
+        write_file(files / "site.pem", ca.leaf({.names = {"IP:127.0.0.1"}}).both());
+        far.emplace(Proxify::start(
+            ns, {.config = service("5002", "9001",
+                                   "accept_proxy = [\"127.0.0.1\"]\ntls = { certificates = \"" +
+                                       (files / "site.pem") + "\" }\n")}));
+        more = "send_proxy = \"v2\"\ntarget_tls = { ca = \"" + (files / "ca.pem") + "\" }\n";
+    }
+    const bool is_straight = way == Way::straight;
+    auto proxify = Proxify::start(
+        ns, {.config = service("5001", is_straight ? "9001" : "5002", more), .flags = {"-b"}});
     const int fds = proxify.process().open_fds();
 
     run.go(connections);
@@ -354,6 +368,7 @@ health  = false
             CHECK(run.target_received[plan.number] == plan.up);
         }
     CHECK(proxify.stop() == 0);
+    if (far) CHECK(far->stop() == 0);
 }
 
 }  // namespace
@@ -371,4 +386,9 @@ TEST_CASE("1 GiB each way through 10 connections, and resets among them, compare
 TEST_CASE("1 GiB each way through 200 connections, and resets among them, compared byte by byte",
           "[P-15][P-19]") {
     relay_a_gigabyte_each_way(200);
+}
+
+TEST_CASE("1 GiB each way in TLS behind PROXY headers, and resets among it, compared byte by byte",
+          "[P-15][P-19][P-47]") {
+    relay_a_gigabyte_each_way(10, Way::tls_and_proxy);
 }

@@ -226,7 +226,7 @@ TEST_CASE(
         return "all rounds";
     }) == "all rounds");
     CHECK(from.does([&]() -> std::string {
-        std::string bulk(24 << 20, '\0');
+        std::string bulk(256 << 20, '\0');
         for (size_t i = 0; i < bulk.size(); ++i) bulk[i] = static_cast<char>(i * 2654435761u >> 24);
         auto client = Stream::dial(from.where, to.at(80));
         std::thread sender([&] {
