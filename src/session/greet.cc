@@ -47,14 +47,19 @@ Task<Ending> Session::shake_hands_with_client() {
     if (outcome.error != 0)
         co_return Ending{Party::client, Stage::greet, "gone during the TLS handshake",
                          outcome.error == ENODATA ? 0 : outcome.error};
-    const tls::Connection& agreed = *secure::connection_of(client_);
-    record_.tls = agreed.version();
-    if (const auto peer = agreed.peer()) {
-        record_.identity = peer->names.empty() ? peer->subject : peer->names.front();
+    if (const auto peer = note_tls())
         if (auto at = tls::find_allowed(*peer, service_->spec.tls->settings.allowed_names))
             service_->allowed_clients[*at]->add();
-    }
     co_return Ending{};
+}
+
+std::optional<tls::CertificateFacts> Session::note_tls() {
+    const auto* agreed = secure::connection_of(client_);
+    if (!agreed) return std::nullopt;
+    record_.tls = agreed->version();
+    auto peer = agreed->peer();
+    if (peer) record_.identity = peer->names.empty() ? peer->subject : peer->names.front();
+    return peer;
 }
 
 }  // namespace proxify::session

@@ -86,6 +86,8 @@ class Session {
     /// From a proxy: hears whom it carries.
     [[gnu::noinline]] io::Task<Ending> hear_header();
     [[gnu::noinline]] io::Task<Ending> shake_hands_with_client();
+    /// Writes down what was agreed on with the client, if anything; gives its certificate.
+    std::optional<tls::CertificateFacts> note_tls();
     // Where services share a port; ask_name.cc.
     [[gnu::noinline]] io::Task<Ending> ask_name();
     [[gnu::noinline]] io::Task<Ending> read_hello(hello::Reader& reader, Duration patience);

@@ -61,6 +61,12 @@ Task<Ending> Session::enter_tunnel(Time until) {
     const std::string to = record_.target->text();
     const std::string& name =
         tunnel.spec.server_name.empty() ? record_.target->ip.text() : tunnel.spec.server_name;
+    tunnel::Opening opening{.port = record_.original_dst.port, .path = {}};
+    if (passage_) opening.path = passage_->opening.path;
+    if (opening.path.size() == tunnel::hops_max)
+        co_return Ending{Party::policy, Stage::connect, "a loop of tunnels"};
+    opening.path.push_back(around_.instance);
+
     Deadline deadline(around_.loop, *target_);
     deadline.begin(until - around_.loop.now());
     shaking_hands_ = &*target_;
@@ -68,18 +74,10 @@ Task<Ending> Session::enter_tunnel(Time until) {
         *target_, std::make_unique<tls::Connection>(tunnel.client, name, name + " " + to));
     int error = outcome.error;
     auto answer = Answer::unreachable;
-    if (error == 0) {
-        tunnel::Opening opening{.port = record_.original_dst.port, .path = {}};
-        if (passage_) opening.path = passage_->opening.path;
-        if (opening.path.size() == tunnel::hops_max) {
-            shaking_hands_ = nullptr;
-            co_return Ending{Party::policy, Stage::connect, "a loop of tunnels"};
-        }
-        opening.path.push_back(around_.instance);
+    if (error == 0)
         error = say(*target_, encode(opening))
                     ? co_await hear(*target_, tunnel::read_answer, answer)
                     : ECONNRESET;
-    }
     shaking_hands_ = nullptr;
     if (interrupted_) co_return *interrupted_;
     if (deadline.has_passed())
@@ -138,11 +136,7 @@ Task<Ending> Session::leave_tunnel() {
     if (error == 0) error = co_await hear(client_, tunnel::read_opening, passage_->opening);
     shaking_hands_ = nullptr;
     deadline.end();
-    if (const auto* agreed = secure::connection_of(client_)) {
-        record_.tls = agreed->version();
-        if (const auto peer = agreed->peer())
-            record_.identity = peer->names.empty() ? peer->subject : peer->names.front();
-    }
+    note_tls();
     if (interrupted_) co_return *interrupted_;
     if (deadline.has_passed())
         co_return Ending{Party::silent_client, Stage::greet, "no tunnel was opened in time"};
